@@ -1,0 +1,299 @@
+//! The door of the room.
+
+use std::pin::Pin as StdPin;
+
+use bytes::Bytes;
+use domain::{Blake3Root, ByteRange, CopyId, Digest, RepositoryName, StoreId};
+use futures_util::Stream;
+
+/// Chunks of a body.
+pub type ByteStream<E> = StdPin<Box<dyn Stream<Item = Result<Bytes, E>> + Send + 'static>>;
+
+/// Local part of a session id: 16 random bytes shown as a UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey(pub [u8; 16]);
+
+/// What a session's record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// Durable, acknowledged bytes.
+    pub offset: u64,
+    /// Set once the closing PUT placed the bytes: what to propose, also for its retries.
+    pub placed: Option<PlacedBlob>,
+}
+
+/// Bytes that lie durably under their final key and wait for their proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedBlob {
+    /// Digest, as verified.
+    pub digest: Digest,
+    /// Unit: bytes.
+    pub size: u64,
+    /// blake3 root.
+    pub root: Blake3Root,
+    /// The copy.
+    pub copy: CopyId,
+}
+
+/// Which stored copy to read, and what it must be; from `blobs` and `holders` rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Digest.
+    pub digest: Digest,
+    /// The copy here.
+    pub copy: CopyId,
+    /// Unit: bytes.
+    pub size: u64,
+    /// blake3 root, from the replicated state.
+    pub root: Blake3Root,
+}
+
+/// Why an upload step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// No such session here (never was, cancelled, expired, or its record or staging is gone).
+    #[error("upload session is not known")]
+    Unknown,
+    /// The chunk does not begin at the durable offset; nothing changed.
+    #[error("chunk begins at {given}, the session is at {offset}")]
+    Offset {
+        /// Durable offset.
+        offset: u64,
+        /// What the client said.
+        given: u64,
+    },
+    /// Another request is writing to the session; nothing changed.
+    #[error("another request is writing to the session")]
+    Busy {
+        /// Durable offset.
+        offset: u64,
+    },
+    /// The body ended early or broke; the session stands at its last durable offset, or at `offset` after syncing what came.
+    #[error("request body broke off: {detail}")]
+    Body {
+        /// What the transport said.
+        detail: String,
+    },
+    /// The body's length is not what `Content-Range` or `Content-Length` said; the offset is unchanged.
+    #[error("body has {given} bytes, {expected} were announced")]
+    Length {
+        /// Announced.
+        expected: u64,
+        /// Received.
+        given: u64,
+    },
+    /// The bytes do not hash to the digest; the session is gone or reset, as the specification allows.
+    #[error("content hashes to `{actual}`, not to `{expected}`")]
+    DigestMismatch {
+        /// What the client said.
+        expected: Digest,
+        /// What the bytes are.
+        actual: Digest,
+    },
+    /// Too many sessions are open. HTTP 429.
+    #[error("too many uploads are open on this node")]
+    TooMany,
+    /// The reserve of the disk is reached. HTTP 503.
+    #[error("the region's blob storage is full: {free} bytes free, {reserve} are kept in reserve")]
+    Full {
+        /// Free bytes.
+        free: u64,
+        /// Reserve.
+        reserve: u64,
+    },
+    /// The disk failed.
+    #[error("blob storage failed: {detail}")]
+    Storage {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file is not there.
+    #[error("copy is not in the store")]
+    Missing,
+    /// The bytes are not what was recorded: the copy must be quarantined and fetched again.
+    #[error("stored bytes are damaged: {detail}")]
+    Damaged {
+        /// Where.
+        detail: String,
+    },
+    /// Group values are unreadable: serve by fetch-through and call [`Handle::rebuild_groups`].
+    #[error("group values are missing or damaged")]
+    NoGroups,
+    /// The disk failed.
+    #[error("blob storage failed: {detail}")]
+    Storage {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// Keeps freshly placed bytes from being swept or quarantined until dropped (design §8, pins).
+#[derive(Debug)]
+pub struct Pin {
+    _private: (),
+}
+
+/// A verified transfer into staging: whole groups arrive in order, are proved against the root and can be read behind.
+#[derive(Debug)]
+pub struct Ingest {
+    _private: (),
+}
+
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
+impl Ingest {
+    /// Groups written and readable so far. Unit: bytes, always whole groups or the end.
+    pub fn written(&self) -> u64 {
+        unimplemented!()
+    }
+    /// Appends the next group after checking it against its value. An error leaves what was written.
+    pub async fn write_group(&mut self, bytes: Bytes) -> Result<(), ReadError> {
+        unimplemented!()
+    }
+    /// A reader of what is staged; it stays valid after `finish` or `discard`. Offsets beyond `written` are the caller's to wait for.
+    pub fn reader(&self) -> StagedReader {
+        unimplemented!()
+    }
+    /// Checks the whole digest, makes it durable, moves it to its final key.
+    pub async fn finish(self) -> Result<(PlacedBlob, Pin), UploadError> {
+        unimplemented!()
+    }
+    /// Gives up; staging is removed.
+    pub async fn discard(self) {
+        unimplemented!()
+    }
+}
+
+/// Reads verified bytes of a staging file.
+#[derive(Clone, Debug)]
+pub struct StagedReader {
+    _private: (),
+}
+
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
+impl StagedReader {
+    /// Reads exactly `range`, at most one group long and already written.
+    pub async fn read(&self, range: ByteRange) -> Result<Bytes, ReadError> {
+        unimplemented!()
+    }
+}
+
+/// Space of the store's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Unit: bytes.
+    pub total: u64,
+    /// Unit: bytes.
+    pub free: u64,
+    /// Kept for Raft and state. Unit: bytes.
+    pub reserve: u64,
+}
+
+/// The room's handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    _private: (),
+}
+
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
+impl Handle {
+    /// The store.
+    pub fn store(&self) -> StoreId {
+        unimplemented!()
+    }
+    /// Free space, cached for a second.
+    pub fn space(&self) -> Space {
+        unimplemented!()
+    }
+
+    /// Opens a session; its record is durable when this returns.
+    pub async fn create_upload(&self, repository: RepositoryName) -> Result<SessionKey, UploadError> {
+        unimplemented!()
+    }
+    /// A session's state.
+    pub async fn upload_status(&self, session: SessionKey) -> Result<SessionStatus, UploadError> {
+        unimplemented!()
+    }
+    /// Appends a body at `offset` (at the end when none). `length` is what was announced (Content-Range or
+    /// Content-Length): another length received is `Length` and leaves the offset unchanged; a body that breaks off
+    /// without an announced Content-Range keeps what came, durably. Returns the new offset; it is durable.
+    pub async fn append<E: std::fmt::Display + Send + 'static>(
+        &self,
+        session: SessionKey,
+        offset: Option<u64>,
+        length: Option<u64>,
+        body: ByteStream<E>,
+    ) -> Result<u64, UploadError> {
+        unimplemented!()
+    }
+    /// Checks the digest, makes the bytes durable under their final key with a fresh copy id, and marks the session
+    /// complete. Again on a complete session: the same answer, no bytes move. The pin must be held until the proposal
+    /// is applied here, refused or fenced.
+    pub async fn complete(&self, session: SessionKey, digest: Digest) -> Result<(PlacedBlob, Pin), UploadError> {
+        unimplemented!()
+    }
+    /// The proposal of a complete session was applied: record and session go.
+    pub async fn finish_upload(&self, session: SessionKey) {
+        unimplemented!()
+    }
+    /// Ends a session and frees its staging. Idempotent: false when it was not known.
+    pub async fn cancel_upload(&self, session: SessionKey) -> Result<bool, UploadError> {
+        unimplemented!()
+    }
+    /// Purges sessions older than `expiry_ms` on a clock that the caller advances (cluster time, design §4).
+    pub async fn expire_uploads(&self, now_ms: u64, expiry_ms: u64) -> usize {
+        unimplemented!()
+    }
+
+    /// Verified read: every group's blake3 is checked before its bytes leave. The first group is read and checked
+    /// before this returns, so that damage there is an `Err` here and not a broken body; later damage ends the stream
+    /// with an error.
+    pub async fn read(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
+        unimplemented!()
+    }
+    /// The group values of a copy, proved against its root; for peers that fetch. 32 bytes a group.
+    pub async fn group_values(&self, stored: Stored) -> Result<Bytes, ReadError> {
+        unimplemented!()
+    }
+    /// Re-hashes the whole file and writes its `.groups` anew; `Damaged` when it is not what the root says.
+    pub async fn rebuild_groups(&self, stored: Stored) -> Result<(), ReadError> {
+        unimplemented!()
+    }
+    /// Whether the file of a copy is there with that size; cheap.
+    pub async fn probe(&self, digest: Digest, copy: CopyId, size: u64) -> Result<bool, ReadError> {
+        unimplemented!()
+    }
+    /// Begins a verified transfer into staging. `values` are 32 bytes a group and are proved against `root` first.
+    /// Resumes an interrupted ingest of the same digest when its staging and values are still there.
+    pub async fn ingest(
+        &self,
+        digest: Digest,
+        size: u64,
+        root: Blake3Root,
+        values: Bytes,
+    ) -> Result<Ingest, UploadError> {
+        unimplemented!()
+    }
+    /// Deletes a copy and its groups file, durably. Absent is fine. Refused (false) while pinned.
+    pub async fn delete_copy(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
+        unimplemented!()
+    }
+    /// Moves a damaged copy out of the way, kept for the operator; a pinned one is left alone (false).
+    pub async fn quarantine(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
+        unimplemented!()
+    }
+    /// Copies found on disk: digest, copy, size; pages of the inventory after `last`.
+    pub async fn inventory(
+        &self,
+        last: Option<(Digest, CopyId)>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, CopyId, u64)>, ReadError> {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,129 @@
+//! Birth, join and start of a node (ground.md §5): identity, stamps, and opening of log and state.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use domain::{ClusterId, Durability, NodeId, StoreId};
+use runtime::Tasks;
+
+use crate::command::NewNode;
+use crate::handle::Handle;
+
+/// Settings that suit the round trips between the regions (design §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Round trips of a few milliseconds: heartbeat 100 ms, election 400–800 ms.
+    #[default]
+    Lan,
+    /// Round trips of 50–250 ms: heartbeat 500 ms, election 2–4 s.
+    Wan,
+}
+
+/// How the room is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of identity, log, state and snapshots.
+    pub data: PathBuf,
+    /// `host:port` by which other nodes reach this one.
+    pub peer_address: String,
+    /// Dial addresses that override a node's row (NAT; in tests: delay and cuts).
+    pub via: BTreeMap<NodeId, String>,
+    /// Timings and windows.
+    pub profile: Profile,
+    /// Longest wait of a strict read before local state is served. Unit: milliseconds. None = the profile's.
+    pub strict_wait_ms_max: Option<u64>,
+    /// Longest wait through a fail-over. Unit: milliseconds. None = the profile's.
+    pub failover_wait_ms_max: Option<u64>,
+    /// Cache of the log file. Unit: bytes.
+    pub log_cache_bytes: usize,
+    /// Cache of the state file. Unit: bytes.
+    pub state_cache_bytes: usize,
+    /// Entries kept in the log behind the applied index.
+    pub log_entries_kept: u64,
+    /// Entries between two snapshots (purges).
+    pub snapshot_every: u64,
+    /// Largest log. Unit: bytes.
+    pub log_bytes_max: u64,
+    /// Allow a non-loopback peer address without TLS.
+    pub insecure: bool,
+}
+
+/// What `open` found.
+pub enum Opened {
+    /// No identity yet: only the admin door and health may run, until `init` or `join`.
+    Unjoined,
+    /// A member; Raft runs.
+    Member(Handle),
+}
+
+/// Why a node does not start or is not born. Each names its remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is missing or belongs to another cluster, node, store or incarnation.
+    #[error("{detail}")]
+    Identity {
+        /// What, and what to do next.
+        detail: String,
+    },
+    /// The node is a member already. Exit code 4.
+    #[error("this node already belongs to cluster {cluster} as node {node}")]
+    AlreadyMember {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its id there.
+        node: NodeId,
+    },
+    /// No member answered, or none could commit. Exit code 3.
+    #[error("{detail}")]
+    Unavailable {
+        /// What was tried.
+        detail: String,
+    },
+    /// The cluster refused. Exit code 1.
+    #[error("{detail}")]
+    Refused {
+        /// Why.
+        detail: String,
+    },
+    /// The disk failed.
+    #[error("{detail}")]
+    Storage {
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// Formats the blob store for a cluster and gives its id; for one already formatted for it, that id.
+pub type FormatStore = Box<dyn FnOnce(ClusterId) -> Result<StoreId, String> + Send>;
+
+/// Opens an existing member, or says that there is none.
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
+pub async fn open(config: Config, store: Option<StoreId>, tasks: Tasks) -> Result<Opened, Error> {
+    unimplemented!()
+}
+
+/// Genesis: this node becomes node 1 of region 1. Repeatable after a crash.
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
+pub async fn init(
+    config: Config,
+    node: NewNode,
+    durability: Durability,
+    format: FormatStore,
+    tasks: Tasks,
+) -> Result<Handle, Error> {
+    unimplemented!()
+}
+
+/// Joins the cluster of `member` (`host:port` of any member's peer door). Repeatable after a crash. Returns when the
+/// node is minted and Raft runs; becoming voter, backfilling and ready happen by themselves and show in the rows.
+#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
+pub async fn join(
+    config: Config,
+    member: String,
+    node: NewNode,
+    replace: Option<NodeId>,
+    format: FormatStore,
+    tasks: Tasks,
+) -> Result<Handle, Error> {
+    unimplemented!()
+}

@@ -1,0 +1,15 @@
+//! Floor 3: what should exist. Commands, the pure `apply`, the Raft log, snapshots and the network between nodes.
+//!
+//! Owns the replicated state (design §3) and the one door to openraft. It knows nothing of blob bytes, OCI JSON or HTTP.
+
+pub mod birth;
+pub mod command;
+pub mod handle;
+pub mod outcome;
+pub mod rows;
+pub mod view;
+
+pub use command::Command;
+pub use handle::Handle;
+pub use outcome::Outcome;
+pub use view::View;
