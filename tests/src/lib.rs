@@ -1,1 +1,18 @@
-//! x
+//! Harness of the end-to-end suites: starts regions as processes of their own, cuts, kills and wipes them, and speaks
+//! to them as clients do.
+//!
+//! Nothing here waits for a fixed time: [`wait::until`] polls a condition up to a deadline. Nothing here looks into a
+//! node: what a suite knows comes through HTTP, the CLI, files on the disk and the process table.
+
+pub mod binaries;
+pub mod client;
+pub mod config;
+pub mod content;
+pub mod image;
+pub mod logs;
+pub mod mesh;
+pub mod process;
+pub mod proxy;
+pub mod registry;
+pub mod scale;
+pub mod wait;
