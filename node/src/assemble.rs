@@ -1,0 +1,199 @@
+//! The wiring: opens the rooms in order, moves a node from unjoined to member, and knows nothing of what rooms do.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use domain::{ClusterId, Durability, NodeId, StoreId};
+use metadata::birth;
+use metadata::command::NewNode;
+use runtime::Tasks;
+use tokio::sync::Mutex;
+
+use crate::config::{Config, Profile};
+use crate::grpc::{AdminService, Switch};
+use crate::phase::{Phase, PhaseCell};
+use crate::rooms::Rooms;
+use crate::telemetry::{Identity, Metrics};
+
+/// A node: its settings, its rooms once they are open, and what its two doors lead to.
+pub struct House {
+    config: Config,
+    tasks: Tasks,
+    phase: PhaseCell,
+    identity: Identity,
+    metrics: Metrics,
+    /// Routes of the peer door.
+    pub peers: Switch,
+    /// Routes of the registry's door beside health and metrics.
+    pub registry: Switch,
+    started: Instant,
+    /// Held while the node is born, so that two verbs cannot do it at once.
+    birth: Mutex<()>,
+}
+
+impl House {
+    /// An empty house; nothing is opened yet.
+    pub fn new(config: Config, tasks: Tasks, identity: Identity) -> Arc<Self> {
+        let phase = PhaseCell::default();
+        let house = Arc::new(House {
+            config,
+            tasks,
+            metrics: Metrics::new(phase.clone()),
+            phase,
+            identity,
+            peers: Switch::new(Router::new()),
+            registry: Switch::new(Router::new()),
+            started: runtime::clock::now(),
+            birth: Mutex::new(()),
+        });
+        house.peers.set(house.admin_routes());
+        house
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the node stands.
+    pub fn phase(&self) -> &PhaseCell {
+        &self.phase
+    }
+
+    /// The node's metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The profile as written.
+    pub fn profile_name(&self) -> &'static str {
+        match self.config.raft.profile {
+            Profile::Lan => "lan",
+            Profile::Wan => "wan",
+        }
+    }
+
+    /// Since when the process runs. Unit: milliseconds.
+    pub fn uptime_ms(&self) -> u64 {
+        let elapsed = runtime::clock::now().saturating_duration_since(self.started);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Opens the rooms of a member, or waits for `init` or `join` when there is no identity.
+    pub async fn open(self: &Arc<Self>) -> Result<(), birth::Error> {
+        let _once = self.birth.lock().await;
+        self.phase.set(Phase::Starting);
+        match birth::open(self.birth_config(), None, self.tasks.clone()).await? {
+            birth::Opened::Unjoined => {
+                self.phase.set(Phase::Unjoined);
+                tracing::info!(peer = %self.config.peer.listen, "node belongs to no cluster yet, waiting for init or join");
+                Ok(())
+            }
+            birth::Opened::Member(handle) => self.move_in(handle).await,
+        }
+    }
+
+    /// Makes this node the first of a new cluster.
+    pub async fn init(self: &Arc<Self>, node: NewNode, durability: Durability) -> Result<(), birth::Error> {
+        let _once = self.birth.lock().await;
+        self.refuse_member()?;
+        self.phase.set(Phase::Starting);
+        let born = birth::init(self.birth_config(), node, durability, self.format_store(), self.tasks.clone()).await;
+        self.settle(born).await
+    }
+
+    /// Makes this node a member of the cluster of `member`.
+    pub async fn join(
+        self: &Arc<Self>,
+        member: String,
+        node: NewNode,
+        replace: Option<NodeId>,
+    ) -> Result<(), birth::Error> {
+        let _once = self.birth.lock().await;
+        self.refuse_member()?;
+        self.phase.set(Phase::Starting);
+        let config = self.birth_config();
+        let born = birth::join(config, member, node, replace, self.format_store(), self.tasks.clone()).await;
+        self.settle(born).await
+    }
+
+    /// Ends Raft after a durable commit; requests were drained before.
+    pub async fn close(&self) {
+        if let Some(rooms) = self.phase.get().rooms() {
+            rooms.metadata.shutdown().await;
+        }
+    }
+
+    fn refuse_member(&self) -> Result<(), birth::Error> {
+        match self.phase.get().rooms() {
+            Some(rooms) => {
+                let identity = rooms.metadata.identity();
+                Err(birth::Error::AlreadyMember { cluster: identity.cluster, node: identity.node })
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn settle(self: &Arc<Self>, born: Result<metadata::Handle, birth::Error>) -> Result<(), birth::Error> {
+        let moved = match born {
+            Ok(handle) => self.move_in(handle).await,
+            Err(error) => Err(error),
+        };
+        if moved.is_err() {
+            self.phase.set(Phase::Unjoined);
+        }
+        moved
+    }
+
+    /// Opens the rooms above metadata and switches both doors to them.
+    #[expect(clippy::unused_async, reason = "the rooms above metadata open asynchronously")]
+    async fn move_in(self: &Arc<Self>, handle: metadata::Handle) -> Result<(), birth::Error> {
+        let identity = handle.identity().clone();
+        self.identity.set(identity.region_name.as_str(), identity.node.0);
+        let rooms = Arc::new(Rooms { metadata: handle, blobs: None, replication: None });
+        let mut routes = tonic::service::Routes::builder();
+        rooms.metadata.add_services(&mut routes);
+        routes.add_service(AdminService::new(Arc::clone(self)).into_server());
+        self.peers.set(routes.routes().into_axum_router());
+        self.phase.set(Phase::Member(rooms));
+        tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
+        Ok(())
+    }
+
+    fn admin_routes(self: &Arc<Self>) -> Router {
+        let admin = AdminService::new(Arc::clone(self)).into_server();
+        tonic::service::Routes::new(admin).into_axum_router()
+    }
+
+    fn format_store(&self) -> birth::FormatStore {
+        let root = self.config.blobs_directory();
+        Box::new(move |cluster| format_store(&root, cluster))
+    }
+
+    fn birth_config(&self) -> birth::Config {
+        let Config { peer, storage, raft, reads, .. } = &self.config;
+        birth::Config {
+            data: storage.data.clone(),
+            peer_address: self.config.peer_address(),
+            via: peer.via.0.clone(),
+            profile: match raft.profile {
+                Profile::Lan => birth::Profile::Lan,
+                Profile::Wan => birth::Profile::Wan,
+            },
+            strict_wait_ms_max: reads.strict_wait_ms_max.map(|wait| wait.0),
+            failover_wait_ms_max: reads.failover_wait_ms_max.map(|wait| wait.0),
+            log_cache_bytes: usize::try_from(raft.log_cache_bytes.0).unwrap_or(usize::MAX),
+            state_cache_bytes: usize::try_from(raft.state_cache_bytes.0).unwrap_or(usize::MAX),
+            log_entries_kept: raft.log_entries_kept.0,
+            snapshot_every: raft.snapshot_every.0,
+            log_bytes_max: raft.log_bytes_max.0,
+            insecure: peer.insecure,
+        }
+    }
+}
+
+fn format_store(root: &Path, _cluster: ClusterId) -> Result<StoreId, String> {
+    Err(format!("the blob store at {} cannot be formatted by this build", root.display()))
+}

@@ -1,0 +1,97 @@
+//! Rules between keys, and whether the disks can be used.
+
+use std::path::Path;
+
+use rustix::fs::Access;
+
+use super::keys::Config;
+use super::reader::{Mistake, Reader};
+use super::value::HostPort;
+
+/// Rules that one key alone cannot break.
+pub(super) fn rules(config: &Config, reader: &Reader) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut note = |section: &str, key: &str, problem: String, remedy: &str| {
+        mistakes.push(Mistake {
+            place: reader.place(section, key),
+            key: format!("{section}.{key}"),
+            problem,
+            remedy: remedy.to_owned(),
+        });
+    };
+    let insecure_remedy =
+        "listen on a loopback address, or accept it with peer.insecure = true inside a trusted network";
+    if !config.peer.insecure && !config.peer.listen.ip().is_loopback() {
+        let problem =
+            format!("{} is reachable from other machines and peers are not authenticated", config.peer.listen);
+        note("peer", "listen", problem, insecure_remedy);
+    }
+    if let Some(address) = config.peer.address.as_ref().filter(|address| !address.is_loopback())
+        && !config.peer.insecure
+    {
+        let problem = format!("{} is on another machine and peers are not authenticated", address.0);
+        note("peer", "address", problem, insecure_remedy);
+    }
+    if config.peer.address.is_none() && config.peer.listen.ip().is_unspecified() {
+        let problem = "is not set, and other nodes cannot dial the wildcard address of peer.listen".to_owned();
+        note("peer", "address", problem, "set it to the host:port by which the other nodes reach this one");
+    }
+    if config.http.public_url.is_none() && config.http.listen.ip().is_unspecified() {
+        let problem = "is not set, and clients cannot use the wildcard address of http.listen".to_owned();
+        note("http", "public_url", problem, "set it to the URL by which clients reach this region");
+    }
+    if config.http.listen == config.peer.listen && config.http.listen.port() != 0 {
+        let problem = format!("{} is the address of http.listen too", config.peer.listen);
+        note("peer", "listen", problem, "give the two doors different ports");
+    }
+    if config.peer.listen.port() == 0 && config.peer.address.is_none() {
+        note("peer", "listen", "port 0 cannot be dialled by other nodes".to_owned(), "name a port");
+    }
+    for (node, address) in &config.peer.via.0 {
+        let loopback = HostPort::parse(address).is_some_and(|address| address.is_loopback());
+        if !config.peer.insecure && !loopback {
+            let problem = format!("node {node} at {address} is on another machine and peers are not authenticated");
+            note("peer", "via", problem, insecure_remedy);
+        }
+    }
+    mistakes
+}
+
+/// Whether the directories exist or can be made, and can be written.
+pub(super) fn disks(config: &Config, reader: &Reader) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let blobs = config.storage.blobs.as_deref().map(|path| ("blobs", path));
+    for (key, path) in [("data", config.storage.data.as_path())].into_iter().chain(blobs) {
+        if let Some((problem, remedy)) = unusable(path) {
+            mistakes.push(Mistake {
+                place: reader.place("storage", key),
+                key: format!("storage.{key}"),
+                problem,
+                remedy,
+            });
+        }
+    }
+    mistakes
+}
+
+fn unusable(path: &Path) -> Option<(String, String)> {
+    let uid = rustix::process::geteuid().as_raw();
+    let shown = format!("{:?}", path.display().to_string());
+    let existing = path.ancestors().find(|ancestor| !ancestor.as_os_str().is_empty() && ancestor.exists());
+    let directory = existing.unwrap_or_else(|| Path::new("."));
+    if !directory.is_dir() {
+        let problem = format!("{shown} cannot be made: {:?} is not a directory", directory.display().to_string());
+        return Some((problem, "set another path".to_owned()));
+    }
+    if rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+        return None;
+    }
+    if directory == path {
+        return Some((format!("{shown} is not writable by uid {uid}"), "chown it, or set another path".to_owned()));
+    }
+    let parent = directory.display().to_string();
+    Some((
+        format!("{shown} does not exist and cannot be made: {parent:?} is not writable by uid {uid}"),
+        "make it and chown it, or set another path".to_owned(),
+    ))
+}

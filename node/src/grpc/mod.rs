@@ -1,0 +1,10 @@
+//! The peer door: gRPC between nodes and from `cluster-cli`.
+
+mod refusal;
+mod server;
+mod server_leave;
+mod server_status;
+mod switch;
+
+pub use server::AdminService;
+pub use switch::Switch;

@@ -1,0 +1,87 @@
+//! Refusals as gRPC statuses: code for the exit code, message for what and why, metadata for what to do next.
+
+use metadata::birth;
+use metadata::handle::{ProposeError, ReadError};
+use metadata::outcome::Refusal;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// Metadata key of what to do next, UTF-8.
+pub(super) const NEXT: &str = "longshore-next-bin";
+
+/// A status that says what to do next.
+pub(super) fn refuse(code: Code, what: impl Into<String>, next: &str) -> Status {
+    let mut status = Status::new(code, what);
+    if !next.is_empty() {
+        status.metadata_mut().insert_bin(NEXT, MetadataValue::from_bytes(next.as_bytes()));
+    }
+    status
+}
+
+pub(super) fn from_birth(error: &birth::Error) -> Status {
+    let text = error.to_string();
+    match error {
+        birth::Error::Identity { .. } => {
+            refuse(Code::Internal, text, "see docs/operations.md, \"A node does not start\"")
+        }
+        birth::Error::AlreadyMember { .. } => refuse(
+            Code::FailedPrecondition,
+            text,
+            "run `cluster-cli status` to see its cluster; name another node with --node",
+        ),
+        birth::Error::Unavailable { .. } => {
+            refuse(Code::Unavailable, text, "run the same command again once a majority of the regions is up")
+        }
+        birth::Error::Refused { .. } => {
+            refuse(Code::Aborted, text, "run `cluster-cli status` to see regions and nodes")
+        }
+        birth::Error::Storage { .. } => {
+            refuse(Code::Internal, text, "look at the disk and the node's log, then run it again")
+        }
+    }
+}
+
+pub(super) fn from_propose(error: &ProposeError) -> Status {
+    let text = error.to_string();
+    match error {
+        ProposeError::Refused(refusal) => from_refusal(refusal),
+        ProposeError::Busy => refuse(Code::ResourceExhausted, text, "run it again in a few seconds"),
+        ProposeError::Unavailable { .. } => {
+            refuse(Code::Unavailable, text, "nothing was changed; run it again once a majority of the regions is up")
+        }
+        ProposeError::Unknown => refuse(
+            Code::DeadlineExceeded,
+            text,
+            "look with `cluster-cli status`, then run it again: repeating it is harmless",
+        ),
+    }
+}
+
+fn from_refusal(refusal: &Refusal) -> Status {
+    let text = refusal.to_string();
+    let (code, next) = match refusal {
+        Refusal::LastCopies { .. } => (
+            Code::FailedPrecondition,
+            "wait until other regions hold them (`cluster-cli status`), then run it again; --force gives them up",
+        ),
+        Refusal::Lifecycle { .. } => (Code::FailedPrecondition, "run `cluster-cli status` to see the cluster's state"),
+        Refusal::Invalid { .. } => (Code::InvalidArgument, "run `cluster-cli regions` to see what there is"),
+        Refusal::TooOld | Refusal::NotYetDurable { .. } => (Code::Unavailable, "run it again"),
+        _ => (Code::Aborted, ""),
+    };
+    refuse(code, text, next)
+}
+
+pub(super) fn from_read(error: &ReadError) -> Status {
+    let text = error.to_string();
+    match error {
+        ReadError::Unavailable { .. } => {
+            refuse(Code::Unavailable, text, "run it again once a majority of the regions is up")
+        }
+        ReadError::State(_) => refuse(Code::Internal, text, "look at the node's log and disk"),
+    }
+}
+
+pub(super) fn from_state(error: &metadata::view::Error) -> Status {
+    refuse(Code::Internal, error.to_string(), "look at the node's log and disk")
+}

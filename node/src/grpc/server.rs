@@ -1,0 +1,167 @@
+//! The admin service: what `cluster-cli` asks of a node.
+
+use std::sync::Arc;
+
+use domain::{Durability, NodeId, Place, RegionName};
+use metadata::command::{Command, NewNode};
+use metadata::handle::{Demand, Origin};
+use proto::admin::admin_server::{Admin, AdminServer};
+use proto::admin::{
+    ClusterStatusRequest, ClusterStatusResponse, InitRequest, InitResponse, JoinRequest, JoinResponse, LeaveRequest,
+    LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, SetPolicyRequest,
+    SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, TransferLeaderRequest, TransferLeaderResponse,
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::refusal::{from_birth, from_propose, from_read, from_state, refuse};
+use super::{server_leave, server_status};
+use crate::assemble::House;
+use crate::rooms::Rooms;
+
+/// Administration of one node and, through it, of its cluster.
+#[derive(Clone)]
+pub struct AdminService(Arc<House>);
+
+impl AdminService {
+    /// The service of a house.
+    pub fn new(house: Arc<House>) -> Self {
+        AdminService(house)
+    }
+
+    /// As a gRPC server.
+    pub fn into_server(self) -> AdminServer<Self> {
+        AdminServer::new(self)
+    }
+
+    fn rooms(&self) -> Result<Arc<Rooms>, Status> {
+        self.0.phase().get().rooms().ok_or_else(|| {
+            let next = "name another node with --endpoint, or make this one a member with `cluster-cli init` or `cluster-cli join`";
+            refuse(Code::Unavailable, "this node belongs to no cluster yet", next)
+        })
+    }
+
+    fn new_node(&self, region: &str, place: Option<WirePlace>) -> Result<NewNode, Status> {
+        let region = RegionName::parse(region).map_err(|error| {
+            refuse(Code::InvalidArgument, error.to_string(), "choose another name, such as paris or us-east-1")
+        })?;
+        let place = match place {
+            Some(WirePlace { latitude_micros, longitude_micros }) => Place { latitude_micros, longitude_micros },
+            None => self.0.config().region.place.map(|position| position.0).unwrap_or_default(),
+        };
+        Ok(NewNode {
+            region,
+            place,
+            public_url: self.0.config().public_url(),
+            peer_address: self.0.config().peer_address(),
+            certificate: Vec::new(),
+        })
+    }
+}
+
+fn origin() -> Origin {
+    Origin { actor: "operator".to_owned() }
+}
+
+fn parse_durability(text: &str) -> Result<Durability, Status> {
+    Durability::parse(text).map_err(|error| {
+        refuse(Code::InvalidArgument, error.to_string(), "see docs/consistency.md for what each one survives")
+    })
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
+        let InitRequest { region, place, durability } = request.into_inner();
+        let node = self.new_node(&region, place)?;
+        let durability = parse_durability(if durability.is_empty() { "majority" } else { &durability })?;
+        self.0.init(node, durability).await.map_err(|error| from_birth(&error))?;
+        Ok(Response::new(InitResponse { node: Some(server_status::node(&self.0)) }))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let JoinRequest { member, region, place, replace } = request.into_inner();
+        let node = self.new_node(&region, place)?;
+        let replace = (replace != 0).then_some(NodeId(replace));
+        self.0.join(member, node, replace).await.map_err(|error| from_birth(&error))?;
+        Ok(Response::new(JoinResponse { node: Some(server_status::node(&self.0)) }))
+    }
+
+    async fn node_status(&self, _: Request<NodeStatusRequest>) -> Result<Response<NodeStatusResponse>, Status> {
+        Ok(Response::new(server_status::node(&self.0)))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<ClusterStatusRequest>,
+    ) -> Result<Response<ClusterStatusResponse>, Status> {
+        let rooms = self.rooms()?;
+        server_status::cluster(&self.0, &rooms).await.map(Response::new).map_err(|error| from_state(&error))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        let LeaveRequest { region, force, dry_run } = request.into_inner();
+        let rooms = self.rooms()?;
+        let view = rooms.metadata.view(Demand::Strict, None).await.map_err(|error| from_read(&error))?;
+        let name = RegionName::parse(&region).map_err(|error| refuse(Code::InvalidArgument, error.to_string(), ""))?;
+        let row = view.region_named(&name).map_err(|error| from_state(&error))?;
+        let Some(row) = row else {
+            let next = "run `cluster-cli regions` to see which there are";
+            return Err(refuse(Code::InvalidArgument, format!("there is no region `{region}` in this cluster"), next));
+        };
+        let mut answer = server_leave::survey(view, row.id).await.map_err(|error| from_state(&error))?;
+        if !dry_run {
+            let command = Command::RemoveRegion { region: row.id, force };
+            let applied = rooms.metadata.propose(origin(), command).await;
+            answer.revision = applied.map_err(|error| from_propose(&error))?.revision.0;
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<SetPolicyResponse>, Status> {
+        let SetPolicyRequest { prefix, durability } = request.into_inner();
+        let durability = durability.as_deref().map(parse_durability).transpose()?;
+        let command = Command::SetPolicy { prefix, durability, sparse: None, immutable_tags: None };
+        let applied = self.rooms()?.metadata.propose(origin(), command).await;
+        let revision = applied.map_err(|error| from_propose(&error))?.revision.0;
+        Ok(Response::new(SetPolicyResponse { revision }))
+    }
+
+    async fn show_policies(&self, _: Request<ShowPoliciesRequest>) -> Result<Response<ShowPoliciesResponse>, Status> {
+        let view = self.rooms()?.metadata.view(Demand::Pull, None).await.map_err(|error| from_read(&error))?;
+        let rows = view.policies().map_err(|error| from_state(&error))?;
+        let show = |(prefix, policy): (String, metadata::rows::Policy)| {
+            let metadata::rows::Policy { durability, sparse, immutable_tags } = policy;
+            Policy { prefix, durability: durability.to_string(), sparse, immutable_tags }
+        };
+        let policies = rows.into_iter().map(show).collect();
+        Ok(Response::new(ShowPoliciesResponse { revision: view.revision().0, policies }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let TransferLeaderRequest { to } = request.into_inner();
+        let rooms = self.rooms()?;
+        let target = if to.is_empty() { None } else { Some(find_node(&rooms, &to)?) };
+        rooms.metadata.transfer_leadership(target).await.map_err(|error| from_propose(&error))?;
+        let leader = rooms.metadata.quorum().leader.map_or(0, |node| node.0);
+        Ok(Response::new(TransferLeaderResponse { leader: target.map_or(leader, |node| node.0) }))
+    }
+}
+
+/// A node by its id, or the node of a region.
+fn find_node(rooms: &Rooms, text: &str) -> Result<NodeId, Status> {
+    let view = rooms.metadata.local().map_err(|error| from_state(&error))?;
+    let nodes = view.nodes().map_err(|error| from_state(&error))?;
+    let region = match RegionName::parse(text) {
+        Ok(name) => view.region_named(&name).map_err(|error| from_state(&error))?.map(|row| row.id),
+        Err(_) => None,
+    };
+    let wanted = text.parse().ok().map(NodeId);
+    let fits = |node: &&metadata::rows::Node| !node.removed && (Some(node.region) == region || Some(node.id) == wanted);
+    nodes.iter().find(fits).map(|node| node.id).ok_or_else(|| {
+        let next = "run `cluster-cli status` to see regions and nodes";
+        refuse(Code::InvalidArgument, format!("there is no region or node `{text}` in this cluster"), next)
+    })
+}

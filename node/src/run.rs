@@ -1,0 +1,199 @@
+//! The life of the process: check, bind, open, serve, drain, exit.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use runtime::{TaskKind, Tasks};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{Arguments, ConfigFile, ConfigVerb, Run, StoreVerb, Verb};
+use crate::assemble::House;
+use crate::config::{self, Config, Loaded, Profile};
+use crate::health;
+use crate::telemetry::{self, Identity};
+
+const MIB: u32 = 1024 * 1024;
+
+/// Runs what the command line asks for.
+pub fn main(arguments: Arguments) -> ExitCode {
+    match arguments.verb {
+        None => run(&arguments.run),
+        Some(Verb::Config(ConfigVerb::Example)) => {
+            print!("{}", config::render_example());
+            ExitCode::SUCCESS
+        }
+        Some(Verb::Config(ConfigVerb::Check(file))) => match load(&file) {
+            Ok(_) => {
+                println!("{} is in order", file.config.display());
+                ExitCode::SUCCESS
+            }
+            Err(code) => code,
+        },
+        Some(Verb::Store(StoreVerb::Format { file, replace })) => match load(&file) {
+            Ok(loaded) => format_store(&loaded.config, replace),
+            Err(code) => code,
+        },
+    }
+}
+
+fn load(file: &ConfigFile) -> Result<Loaded, ExitCode> {
+    match Config::load(&file.config, file.allow_unknown_config) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                eprintln!("warning: unknown keys are ignored\n{}", config::table(&loaded.warnings));
+            }
+            Ok(loaded)
+        }
+        Err(mistakes) => {
+            eprintln!("error: {mistakes}");
+            Err(ExitCode::from(config::EXIT_CODE))
+        }
+    }
+}
+
+fn fail(what: &str, next: &str) -> ExitCode {
+    eprintln!("error: {what}");
+    if !next.is_empty() {
+        eprintln!("next: {next}");
+    }
+    ExitCode::FAILURE
+}
+
+fn format_store(config: &Config, _replace: bool) -> ExitCode {
+    fail(&format!("the blob store at {} cannot be formatted by this build", config.blobs_directory().display()), "")
+}
+
+fn run(arguments: &Run) -> ExitCode {
+    let loaded = match load(&arguments.file) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("threads cannot be started: {error}"), "look at the process limits"),
+    };
+    let code = runtime.block_on(serve(loaded.config, arguments.stop_when_stdin_closes));
+    // Blocking work that is still running (a hash, a sync) must not hold the exit up.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn serve(config: Config, stop_when_stdin_closes: bool) -> ExitCode {
+    let identity = Identity::default();
+    telemetry::start_logs(config.log.format, &config.log.level.0, identity.clone());
+    let (http, peers) = match (bind(config.http.listen, "http").await, bind(config.peer.listen, "peer").await) {
+        (Ok(http), Ok(peers)) => (http, peers),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    warn_if_insecure(&config);
+    let tasks = Tasks::new();
+    let house = House::new(config, tasks.clone(), identity);
+    let doors = CancellationToken::new();
+    open_doors(&house, &tasks, &doors, http, peers);
+    let parent = watch_parent(&tasks, stop_when_stdin_closes);
+    let opened = house.open().await;
+    let code = match opened {
+        Err(error) => fail(&error.to_string(), ""),
+        Ok(()) => wait_for_end(&tasks, &parent).await,
+    };
+    drain(&house, &tasks, &doors).await;
+    code
+}
+
+async fn bind(address: SocketAddr, section: &str) -> Result<TcpListener, ExitCode> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process listens there".to_owned(),
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
+            kind => kind.to_string(),
+        };
+        fail(&format!("cannot listen on {address}: {why}"), &format!("free it, or set another {section}.listen"))
+    })
+}
+
+fn warn_if_insecure(config: &Config) {
+    if config.peer.insecure {
+        let peer = config.peer.listen;
+        tracing::warn!(%peer, "peers and operators are not authenticated: whoever reaches the peer door controls this node");
+    }
+}
+
+fn open_doors(house: &Arc<House>, tasks: &Tasks, doors: &CancellationToken, http: TcpListener, peers: TcpListener) {
+    let health = health::router(house.phase().clone(), house.metrics().clone());
+    let routes = health.fallback_service(house.registry.clone());
+    let ended = doors.clone();
+    tasks.spawn_fallible(TaskKind::Door, "http door", async move {
+        axum::serve(http, routes).with_graceful_shutdown(ended.cancelled_owned()).await
+    });
+    let (stream_mib, connection_mib) = match house.config().raft.profile {
+        Profile::Lan => (4, 8),
+        Profile::Wan => (32, 64),
+    };
+    let routes: Router = house.peers.router();
+    let ended = doors.clone();
+    tasks.spawn_fallible(TaskKind::Door, "peer door", async move {
+        tonic::transport::Server::builder()
+            .initial_stream_window_size(stream_mib * MIB)
+            .initial_connection_window_size(connection_mib * MIB)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .add_routes(tonic::service::Routes::from(routes))
+            .serve_with_incoming_shutdown(
+                tonic::transport::server::TcpIncoming::from(peers).with_nodelay(Some(true)),
+                ended.cancelled_owned(),
+            )
+            .await
+    });
+}
+
+/// Cancelled when the parent process is gone.
+fn watch_parent(tasks: &Tasks, wanted: bool) -> CancellationToken {
+    let gone = CancellationToken::new();
+    if wanted {
+        let told = gone.clone();
+        // A thread of its own: a blocking read on the runtime's pool would hold the exit up.
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 64];
+            while matches!(std::io::stdin().read(&mut buffer), Ok(read) if read > 0) {}
+            told.cancel();
+        });
+        tracing::debug!(?tasks, "stops when standard input closes");
+    }
+    gone
+}
+
+async fn wait_for_end(tasks: &Tasks, parent: &CancellationToken) -> ExitCode {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return fail("signals cannot be received", "");
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
+        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
+        () = parent.cancelled() => tracing::info!("stopping, the parent process is gone"),
+        () = tasks.failed() => {
+            return fail("a part of the node failed, so it stops", "the reason is the last error in the log above");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Closes the doors, lets running requests end, then the rooms, then Raft after a durable commit.
+async fn drain(house: &House, tasks: &Tasks, doors: &CancellationToken) {
+    let limit = Duration::from_millis(house.config().shutdown.drain_ms_max.0);
+    house.phase().drain();
+    doors.cancel();
+    tasks.cancel();
+    if !tasks.drain(limit).await {
+        tracing::warn!(?tasks, limit_ms = limit.as_millis(), "some work did not end in time and is cut off");
+    }
+    house.close().await;
+    tracing::info!("stopped");
+}

@@ -1,0 +1,210 @@
+//! What the node says of itself, decided from plain facts.
+
+use metadata::handle::Quorum;
+use metadata::rows::RegionState;
+
+use crate::phase::Phase;
+
+/// Life of the node, without its handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// No identity.
+    Unjoined,
+    /// Opening.
+    Starting,
+    /// All rooms open.
+    Member,
+    /// Stopping.
+    Draining,
+}
+
+/// What readiness is judged by.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Where the node stands.
+    pub life: Life,
+    /// Raft, for a member.
+    pub quorum: Option<Quorum>,
+    /// State of the node's region, as far as its row is known here.
+    pub region: Option<RegionState>,
+    /// The node's claim on its store is applied.
+    pub store_open: bool,
+    /// Blob storage is down to its reserve.
+    pub disk_full: bool,
+    /// Why this node's state cannot be trusted, when it differs from its peers'.
+    pub diverged: Option<String>,
+}
+
+/// What to be ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Pulls, also stale ones.
+    Pull,
+    /// Pushes too.
+    Push,
+}
+
+/// An answer for health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Fit for the purpose.
+    pub ready: bool,
+    /// Promises that cannot be kept at the moment, as sentences.
+    pub impaired: Vec<String>,
+}
+
+impl Facts {
+    /// Facts of the moment.
+    pub fn gather(phase: &Phase) -> Self {
+        let life = match phase {
+            Phase::Unjoined => Life::Unjoined,
+            Phase::Starting => Life::Starting,
+            Phase::Member(_) => Life::Member,
+            Phase::Draining(_) => Life::Draining,
+        };
+        let mut facts = Facts { life, quorum: None, region: None, store_open: false, disk_full: false, diverged: None };
+        let Some(rooms) = phase.rooms() else { return facts };
+        facts.quorum = Some(rooms.metadata.quorum());
+        facts.store_open = rooms.metadata.claim().is_some();
+        let region = rooms.metadata.identity().region;
+        match rooms.metadata.local().and_then(|view| view.region(region)) {
+            Ok(row) => facts.region = row.map(|row| row.state),
+            Err(error) => facts.diverged = Some(error.to_string()),
+        }
+        if let Some(blobs) = &rooms.blobs {
+            let space = blobs.space();
+            facts.disk_full = space.free <= space.reserve;
+        }
+        facts
+    }
+
+    /// Promises that cannot be kept at the moment, pulls first.
+    pub fn impaired(&self) -> Vec<String> {
+        let mut list: Vec<String> = self.pull_obstacle().into_iter().collect();
+        list.extend(self.push_obstacles());
+        list
+    }
+
+    /// Fitness for a purpose (ground.md §5): a lost quorum takes no region out of the DNS for pulls.
+    pub fn readiness(&self, purpose: Purpose) -> Readiness {
+        let ready = self.pull_obstacle().is_none()
+            && match purpose {
+                Purpose::Pull => true,
+                Purpose::Push => self.push_obstacles().is_empty(),
+            };
+        Readiness { ready, impaired: self.impaired() }
+    }
+
+    fn pull_obstacle(&self) -> Option<String> {
+        if let Some(why) = &self.diverged {
+            return Some(format!("no requests: the state of this node cannot be trusted: {why}"));
+        }
+        let why = match (self.life, self.region) {
+            (Life::Unjoined, _) => "no requests: the node belongs to no cluster yet",
+            (Life::Starting, _) => "no requests: the node is starting",
+            (Life::Draining, _) => "no new requests: the node is stopping",
+            (Life::Member, None | Some(RegionState::Joining)) => "not in service: the region is joining",
+            (Life::Member, Some(RegionState::Backfilling)) => {
+                "not in service: the region is backfilling (pulls work, missing blobs are fetched through)"
+            }
+            (Life::Member, Some(RegionState::Ready | RegionState::Leaving)) => return None,
+        };
+        Some(why.to_owned())
+    }
+
+    fn push_obstacles(&self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.life != Life::Member {
+            return list;
+        }
+        if self.region == Some(RegionState::Leaving) {
+            list.push("no pushes: the region is leaving".to_owned());
+        }
+        if !self.quorum.as_ref().is_some_and(|quorum| quorum.heard) {
+            let what = "no pushes, and pulls may be stale: no majority of the regions can be reached";
+            list.push(what.to_owned());
+        } else if !self.store_open {
+            list.push("no uploads yet: the blob store is being announced to the cluster".to_owned());
+        }
+        if self.disk_full {
+            list.push("no uploads: blob storage is full down to its reserve".to_owned());
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{NodeId, Revision};
+
+    use super::*;
+
+    fn member(region: RegionState, heard: bool) -> Facts {
+        let quorum = Quorum {
+            leader: heard.then_some(NodeId(1)),
+            is_leader: false,
+            heard,
+            term: 1,
+            applied: Revision(5),
+            committed: Revision(5),
+        };
+        Facts {
+            life: Life::Member,
+            quorum: Some(quorum),
+            region: Some(region),
+            store_open: true,
+            disk_full: false,
+            diverged: None,
+        }
+    }
+
+    #[test]
+    fn a_lost_quorum_keeps_pulls_and_stops_pushes() {
+        let facts = member(RegionState::Ready, false);
+        assert!(facts.readiness(Purpose::Pull).ready);
+        let push = facts.readiness(Purpose::Push);
+        assert!(!push.ready);
+        assert_eq!(push.impaired, ["no pushes, and pulls may be stale: no majority of the regions can be reached"]);
+    }
+
+    #[test]
+    fn a_healthy_region_is_ready_for_both_and_says_nothing() {
+        let facts = member(RegionState::Ready, true);
+        assert_eq!(facts.readiness(Purpose::Push), Readiness { ready: true, impaired: vec![] });
+        assert!(facts.readiness(Purpose::Pull).ready);
+    }
+
+    #[test]
+    fn what_cannot_pull_is_not_ready_for_anything() {
+        let ready = member(RegionState::Ready, true);
+        let unfit = [
+            Facts { life: Life::Unjoined, ..ready.clone() },
+            Facts { life: Life::Starting, ..ready.clone() },
+            Facts { life: Life::Draining, ..ready.clone() },
+            Facts { region: None, ..ready.clone() },
+            Facts { diverged: Some("hash differs".to_owned()), ..ready },
+            member(RegionState::Joining, true),
+            member(RegionState::Backfilling, true),
+        ];
+        for facts in unfit {
+            for purpose in [Purpose::Pull, Purpose::Push] {
+                let readiness = facts.readiness(purpose);
+                assert!(!readiness.ready && !readiness.impaired.is_empty(), "{facts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_an_unopened_store_and_leaving_stop_pushes_only() {
+        let ready = member(RegionState::Ready, true);
+        let cases = [
+            Facts { disk_full: true, ..ready.clone() },
+            Facts { store_open: false, ..ready },
+            member(RegionState::Leaving, true),
+        ];
+        for facts in cases {
+            assert!(facts.readiness(Purpose::Pull).ready, "{facts:?}");
+            assert!(!facts.readiness(Purpose::Push).ready, "{facts:?}");
+        }
+    }
+}
