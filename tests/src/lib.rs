@@ -6,11 +6,13 @@
 
 pub mod binaries;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod content;
 pub mod image;
 pub mod logs;
 pub mod mesh;
+pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod registry;
