@@ -1,10 +1,18 @@
 //! The door of the room.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use blobs::handle::{ByteStream, Pin, PlacedBlob};
-use domain::{ByteRange, Digest};
+use domain::{ByteRange, Digest, NodeId};
+use metadata::command::HeldCopy;
 use metadata::rows;
+use runtime::{TaskKind, Tasks};
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::{backfill, collector, condemned, durable, inventory, reader, server, worker};
 
 /// Why a blob's bytes cannot be served now.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -44,20 +52,40 @@ pub struct Progress {
     pub fetched_blobs: u64,
     /// Fetches that failed since start.
     pub failures: u64,
-    /// Copies found damaged since start.
+    /// Copies found damaged or missing since start.
     pub damaged: u64,
     /// Recent rate. Unit: bytes per second.
     pub rate: f64,
+    /// Bytes received from each node since start.
+    pub sources: Vec<(NodeId, u64)>,
+    /// So many copies are missing at once that none is reported lost before the operator confirms it: more likely the
+    /// store's disk is not mounted.
+    pub confirm_loss: bool,
 }
 
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    _private: (),
+    core: Arc<Core>,
 }
 
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the replication room")]
 impl Handle {
+    /// Starts the room: transfers, reports, backfill, deletion of condemned copies, collection.
+    pub fn start(config: Config, metadata: metadata::Handle, blobs: blobs::Handle, tasks: Tasks) -> Handle {
+        let core = Core::new(config, Arc::new(metadata.clone()), blobs, tasks.clone());
+        tasks.spawn(TaskKind::Worker, "backlog", worker::run(core.clone()));
+        tasks.spawn(TaskKind::Worker, "backfill", backfill::run(metadata.clone(), tasks.clone()));
+        tasks.spawn(TaskKind::Worker, "condemned", condemned::run(core.clone(), metadata.clone()));
+        tasks.spawn(TaskKind::Worker, "collector", collector::run(core.clone(), metadata.clone()));
+        tasks.spawn(TaskKind::Worker, "inventory", inventory::run(core.clone(), metadata));
+        Handle { core }
+    }
+
+    /// Adds this room's gRPC service to a node's peer door.
+    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
+        routes.add_service(server::service(self.core.clone()));
+    }
+
     /// Bytes of a blob: from the local copy, verified; else fetched through from the best holder while they stream.
     /// Damage found before the first byte switches to fetch-through; later damage aborts the body. Both heal the copy.
     pub async fn read(
@@ -66,22 +94,38 @@ impl Handle {
         blob: rows::Blob,
         range: ByteRange,
     ) -> Result<ByteStream<FetchError>, FetchError> {
-        unimplemented!()
+        reader::read(&self.core, digest, blob, range).await
     }
+
     /// Whether some open store holds the blob.
     pub fn has_holder(&self, digest: &Digest) -> Result<bool, FetchError> {
-        unimplemented!()
+        let (facts, _) = self.core.facts(digest)?;
+        Ok(facts.copy_here.is_some() || !facts.holders.is_empty())
     }
+
     /// Waits while these blobs are durable in fewer than `need` ready regions and bytes still arrive; true when met.
     pub async fn await_durable(&self, digests: &[Digest], need: u32, deadline: Instant) -> bool {
-        unimplemented!()
+        durable::wait(&self.core, digests, need, deadline).await
     }
+
     /// Proposes a placed blob's possession in a batch (`Held`); the pin is kept until it is settled.
     pub async fn report_held(&self, placed: PlacedBlob, pin: Pin) {
-        unimplemented!()
+        let PlacedBlob { digest, copy, size: _, root: _ } = placed;
+        self.core.reporter.held_later(HeldCopy { digest, copy }, pin).await;
     }
+
     /// Numbers for status.
     pub fn progress(&self) -> Progress {
-        unimplemented!()
+        let counters = &self.core.counters;
+        Progress {
+            fetches: counters.running.load(Ordering::Relaxed),
+            fetched_bytes: counters.fetched_bytes.load(Ordering::Relaxed),
+            fetched_blobs: counters.fetched_blobs.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            damaged: counters.damaged.load(Ordering::Relaxed),
+            rate: f64::from_bits(counters.rate_bits.load(Ordering::Relaxed)),
+            sources: self.core.sources().into_iter().map(|(node, source)| (node, source.bytes)).collect(),
+            confirm_loss: counters.confirm_loss.load(Ordering::Relaxed),
+        }
     }
 }

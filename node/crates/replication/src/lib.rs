@@ -1,8 +1,31 @@
 //! Floor 4: drives what is (object storage) to what should be (the replicated state). Pure plan, thin workers.
 //!
 //! Fetch workers over the region's wanted rows, fetch-through, durability waiters, backfill, deletion of condemned
-//! copies, and the gRPC service by which peers read our blobs.
+//! copies, collection, and the gRPC service by which peers read our blobs.
+//!
+//! The rows of the replicated state are the work list. What this room keeps in memory (flights, measurements, backoff,
+//! hints) may be lost at any time without losing work.
 
+mod backfill;
+mod cluster;
+mod collector;
+mod condemned;
+pub mod config;
+mod core;
+mod durable;
+mod flight;
+mod groups;
 pub mod handle;
+mod inventory;
+mod network;
+mod plan;
+mod reader;
+mod report;
+mod server;
+mod sources;
+mod transfer;
+mod wire;
+mod worker;
 
+pub use config::Config;
 pub use handle::Handle;

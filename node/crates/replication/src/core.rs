@@ -1,0 +1,311 @@
+//! What all parts of the room share: ports, flights, measurements, counters.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use blobs::handle::{ReadError, Stored};
+use domain::{CopyId, Digest, NodeId};
+use metadata::command::HeldCopy;
+use metadata::rows;
+use runtime::{TaskKind, Tasks, clock};
+use tokio::sync::{Notify, Semaphore};
+use tracing::{error, warn};
+
+use crate::cluster::{Cluster, Facts};
+use crate::config::{Config, REMEMBERED_MAX};
+use crate::flight::Flights;
+use crate::handle::FetchError;
+use crate::network::SourceError;
+use crate::report::Reporter;
+use crate::sources::{self, Source};
+
+/// Unit: milliseconds. How long an urgent hint counts unless it is given again.
+const URGENT_MS: u64 = 30_000;
+
+/// Counts since start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) fetched_bytes: AtomicU64,
+    pub(crate) fetched_blobs: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) damaged: AtomicU64,
+    pub(crate) running: AtomicU64,
+    /// Recent rate as bits of an f64. Unit: bytes per second.
+    pub(crate) rate_bits: AtomicU64,
+    /// Too many copies are missing at once: nothing is reported lost until the operator confirms.
+    pub(crate) confirm_loss: AtomicBool,
+}
+
+/// When a digest that failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    attempts: u32,
+    at_ms: u64,
+}
+
+/// The room's shared state.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) blobs: blobs::Handle,
+    pub(crate) tasks: Tasks,
+    pub(crate) reporter: Reporter,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) counters: Counters,
+    /// Slots of the workers.
+    pub(crate) fetch_slots: Arc<Semaphore>,
+    /// Slots of flights that clients begin.
+    pub(crate) flight_slots: Arc<Semaphore>,
+    /// Slots of reads for peers.
+    pub(crate) serve_slots: Arc<Semaphore>,
+    /// Wakes the supervisor.
+    pub(crate) wake: Notify,
+    started: Instant,
+    sources: Mutex<BTreeMap<NodeId, Source>>,
+    retries: Mutex<HashMap<Digest, Retry>>,
+    urgent: Mutex<HashMap<Digest, u64>>,
+    /// Copies here known as gone or damaged whose rows have not gone yet.
+    bad: Mutex<HashMap<Digest, CopyId>>,
+    rebuilding: Mutex<std::collections::HashSet<CopyId>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, cluster: Arc<dyn Cluster>, blobs: blobs::Handle, tasks: Tasks) -> Arc<Self> {
+        let reporter = Reporter::start(&cluster, &tasks, Duration::from_millis(config.report_linger_ms));
+        Arc::new(Core {
+            reporter,
+            flights: Arc::default(),
+            counters: Counters::default(),
+            fetch_slots: Arc::new(Semaphore::new(config.fetches_max)),
+            flight_slots: Arc::new(Semaphore::new(config.flights_max)),
+            serve_slots: Arc::new(Semaphore::new(config.serves_max)),
+            wake: Notify::new(),
+            started: clock::now(),
+            sources: Mutex::default(),
+            retries: Mutex::default(),
+            urgent: Mutex::default(),
+            bad: Mutex::default(),
+            rebuilding: Mutex::default(),
+            config,
+            cluster,
+            blobs,
+            tasks,
+        })
+    }
+
+    /// The room's clock. Unit: milliseconds since it started.
+    pub(crate) fn now_ms(&self) -> u64 {
+        clock::elapsed_ms(self.started)
+    }
+
+    /// Facts about a blob; a copy here that is known as bad counts as absent and is named beside.
+    pub(crate) fn facts(&self, digest: &Digest) -> Result<(Facts, Option<CopyId>), FetchError> {
+        let mut facts = self
+            .cluster
+            .facts(digest)
+            .map_err(|error| FetchError::Local { digest: *digest, detail: error.to_string() })?;
+        let bad = lock(&self.bad).get(digest).copied().filter(|bad| facts.copy_here == Some(*bad));
+        if bad.is_some() {
+            facts.copy_here = None;
+        }
+        Ok((facts, bad))
+    }
+
+    // Sources.
+
+    /// Measurements of all peers, round trips as known now.
+    pub(crate) fn sources(&self) -> BTreeMap<NodeId, Source> {
+        lock(&self.sources).clone()
+    }
+
+    /// Takes the newest round trips of these nodes.
+    pub(crate) fn refresh<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) {
+        let mut measured = lock(&self.sources);
+        for node in nodes {
+            let rtt = self.cluster.round_trip(*node);
+            let source = measured.entry(*node).or_default();
+            source.rtt_ms = rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)).or(source.rtt_ms);
+        }
+    }
+
+    /// Holders in the order in which to ask them.
+    pub(crate) fn order(&self, digest: &Digest, size: u64, holders: &[NodeId]) -> Vec<NodeId> {
+        self.refresh(holders);
+        sources::order(digest, size, holders, &lock(&self.sources), self.now_ms())
+    }
+
+    /// Counts a transfer from a node until dropped.
+    pub(crate) fn running(self: &Arc<Self>, node: NodeId) -> Running {
+        lock(&self.sources).entry(node).or_default().running += 1;
+        Running { core: self.clone(), node, begun: clock::now(), bytes: 0 }
+    }
+
+    pub(crate) fn source_failed(&self, node: NodeId, digest: &Digest, error: &SourceError) {
+        tracing::debug!(%digest, peer = %node, error = error.detail(), "source failed");
+        if matches!(error, SourceError::Unreachable(_)) {
+            lock(&self.sources).entry(node).or_default().failed(self.now_ms());
+        }
+    }
+
+    // Retries and hints.
+
+    /// Remembers that a transfer failed. Unreachable holders are tried again sooner than broken copies.
+    pub(crate) fn transfer_failed(&self, digest: &Digest, error: &FetchError) {
+        self.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let most_ms = if matches!(error, FetchError::Unreachable { .. }) { 5_000 } else { 60_000 };
+        let now_ms = self.now_ms();
+        let mut retries = lock(&self.retries);
+        if retries.len() >= REMEMBERED_MAX {
+            retries.retain(|_, retry| retry.at_ms > now_ms);
+        }
+        let retry = retries.entry(*digest).or_default();
+        let delay_ms = (250u64 << retry.attempts.min(12)).min(most_ms);
+        retry.attempts = retry.attempts.saturating_add(1);
+        retry.at_ms = now_ms + delay_ms / 2 + runtime::random::below(delay_ms / 2 + 1);
+    }
+
+    pub(crate) fn transfer_done(&self, digest: &Digest) {
+        lock(&self.retries).remove(digest);
+        lock(&self.urgent).remove(digest);
+    }
+
+    pub(crate) fn retry_at_ms(&self, digest: &Digest) -> u64 {
+        lock(&self.retries).get(digest).map_or(0, |retry| retry.at_ms)
+    }
+
+    /// Somebody waits for these blobs.
+    pub(crate) fn urge(&self, digests: &[Digest]) {
+        let now_ms = self.now_ms();
+        {
+            let mut urgent = lock(&self.urgent);
+            if urgent.len() + digests.len() > REMEMBERED_MAX {
+                urgent.retain(|_, until_ms| *until_ms > now_ms);
+            }
+            for digest in digests {
+                if urgent.len() < REMEMBERED_MAX {
+                    urgent.insert(*digest, now_ms + URGENT_MS);
+                }
+            }
+        }
+        for digest in digests {
+            if let Some(flight) = self.flights.get(digest) {
+                flight.hurry();
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Digests somebody waits for.
+    pub(crate) fn urgent(&self) -> Vec<Digest> {
+        let now_ms = self.now_ms();
+        let mut urgent = lock(&self.urgent);
+        urgent.retain(|_, until_ms| *until_ms > now_ms);
+        urgent.keys().copied().collect()
+    }
+
+    pub(crate) fn is_urgent(&self, digest: &Digest) -> bool {
+        lock(&self.urgent).contains_key(digest)
+    }
+
+    // Healing.
+
+    /// A read of a copy here failed: takes it out of the way and reports it, so that the wanted row brings it back.
+    pub(crate) async fn heal(self: &Arc<Self>, stored: Stored, failure: &ReadError) {
+        let Stored { digest, copy, size, .. } = stored;
+        let gone = match failure {
+            ReadError::Storage { .. } => false,
+            ReadError::NoGroups => {
+                self.rebuild_later(stored);
+                false
+            }
+            ReadError::Missing => {
+                !self.counters.confirm_loss.load(Ordering::Relaxed)
+                    && matches!(self.blobs.probe(digest, copy, size).await, Ok(false))
+            }
+            ReadError::Damaged { .. } => match self.blobs.quarantine(digest, copy).await {
+                Ok(moved) => moved,
+                Err(error) => {
+                    error!(%digest, %copy, error = %error, "damaged copy could not be quarantined");
+                    true
+                }
+            },
+        };
+        if gone {
+            self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+            warn!(%digest, %copy, error = %failure, "copy lost, it will be fetched again");
+            self.report_lost(digest, copy);
+        }
+    }
+
+    /// Reports a copy as lost in the background; until that is settled reads pass it by.
+    pub(crate) fn report_lost(self: &Arc<Self>, digest: Digest, copy: CopyId) {
+        if lock(&self.bad).insert(digest, copy) == Some(copy) {
+            return;
+        }
+        let core = self.clone();
+        self.tasks.spawn(TaskKind::Transfer, "report loss", async move {
+            core.reporter.lost(HeldCopy { digest, copy }).await;
+            let mut bad = lock(&core.bad);
+            if bad.get(&digest) == Some(&copy) {
+                bad.remove(&digest);
+            }
+            core.wake.notify_one();
+        });
+    }
+
+    /// Hashes a copy anew in the background, once at a time.
+    fn rebuild_later(self: &Arc<Self>, stored: Stored) {
+        if !lock(&self.rebuilding).insert(stored.copy) {
+            return;
+        }
+        let core = self.clone();
+        self.tasks.spawn(TaskKind::Transfer, "rebuild group values", async move {
+            let result = core.blobs.rebuild_groups(stored).await;
+            lock(&core.rebuilding).remove(&stored.copy);
+            match result {
+                Ok(()) => tracing::info!(digest = %stored.digest, copy = %stored.copy, "group values rebuilt"),
+                Err(ReadError::NoGroups) => {}
+                Err(failure) => Box::pin(core.heal(stored, &failure)).await,
+            }
+        });
+    }
+}
+
+/// What to read, by the rows.
+pub(crate) fn stored(digest: Digest, copy: CopyId, blob: &rows::Blob) -> Stored {
+    Stored { digest, copy, size: blob.size, root: blob.root }
+}
+
+/// A running transfer from a node: counted as load, measured at its end.
+pub(crate) struct Running {
+    core: Arc<Core>,
+    node: NodeId,
+    begun: Instant,
+    bytes: u64,
+}
+
+impl Running {
+    /// Bytes came, verified.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.core.counters.fetched_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let elapsed_ms = clock::elapsed_ms(self.begun);
+        let mut sources = lock(&self.core.sources);
+        let source = sources.entry(self.node).or_default();
+        source.running = source.running.saturating_sub(1);
+        if self.bytes > 0 {
+            source.delivered(self.bytes, elapsed_ms);
+        }
+    }
+}

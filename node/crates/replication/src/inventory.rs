@@ -1,0 +1,159 @@
+//! A node compares its own disk with its own rows, without network, at every start (design §7).
+//!
+//! It corrects only its own store. A row without a file is `Lost`, unless so many are missing at once that the disk is more
+//! likely not mounted. A file without a row is swept, once a state newer than the finding says that there is none; pinned
+//! bytes are left alone. Neither happens before this process's `OpenStore` is applied.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use domain::{CopyId, Digest};
+use metadata::command::HeldCopy;
+use metadata::handle::Demand;
+use tracing::{error, info, warn};
+
+use crate::core::Core;
+
+/// Rows and files of one page.
+const PAGE: usize = 500;
+/// Rest between two pages, so that start-up leaves the disk to the clients. Unit: milliseconds.
+const REST_MS: u64 = 20;
+/// Missing copies that are reported whatever their share.
+const LOST_FREE: u64 = 10;
+/// Most missing copies remembered in one pass.
+const LOST_MAX: usize = 10_000;
+/// Before sweeping is tried again when no quorum could be asked. Unit: milliseconds.
+const RETRY_MS: u64 = 30_000;
+
+/// Whether so many losses need the operator's word (design §7: over 1 %).
+fn needs_word(missing: u64, held: u64) -> bool {
+    missing > LOST_FREE && missing.saturating_mul(100) > held
+}
+
+/// Runs once.
+pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
+    let work = async {
+        metadata.opened().await;
+        if let Err(error) = find_lost(&core, &metadata).await {
+            warn!(error = %error, "own copies could not be compared with the rows");
+        }
+        while let Err(error) = sweep(&core, &metadata).await {
+            info!(error = %error, "sweeping of unknown copies waits");
+            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+        }
+    };
+    tokio::select! {
+        () = core.tasks.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Rows of this store whose file is not there.
+async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), String> {
+    let store = metadata.identity().store;
+    let mut last = None;
+    let mut held = 0;
+    let mut missing: Vec<HeldCopy> = Vec::new();
+    let mut missing_count = 0;
+    loop {
+        let reading = metadata.clone();
+        let page = tokio::task::spawn_blocking(move || {
+            let view = reading.local()?;
+            let mut page = Vec::new();
+            for (digest, copy) in view.held_by(store, last.as_ref(), PAGE)? {
+                page.push((digest, copy, view.blob(&digest)?.map(|blob| blob.size)));
+            }
+            Ok::<_, metadata::view::Error>(page)
+        })
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+        for (digest, copy, size) in &page {
+            held += 1;
+            let Some(size) = size else { continue };
+            let there = core.blobs.probe(*digest, *copy, *size).await.map_err(|error| error.to_string())?;
+            if !there {
+                missing_count += 1;
+                if missing.len() < LOST_MAX {
+                    missing.push(HeldCopy { digest: *digest, copy: *copy });
+                }
+            }
+        }
+        match page.last() {
+            Some((digest, ..)) if page.len() == PAGE => last = Some(*digest),
+            _ => break,
+        }
+        tokio::time::sleep(Duration::from_millis(REST_MS)).await;
+    }
+    if needs_word(missing_count, held) {
+        core.counters.confirm_loss.store(true, Ordering::Relaxed);
+        error!(
+            missing = missing_count,
+            held, "too many copies are missing at once, is the store's disk mounted? none is reported lost"
+        );
+        return Ok(());
+    }
+    if missing_count > 0 {
+        warn!(missing = missing_count, held, "copies are missing, they will be fetched again");
+    }
+    for copy in missing {
+        core.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        core.report_lost(copy.digest, copy.copy);
+    }
+    Ok(())
+}
+
+/// Files without a row.
+async fn sweep(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), String> {
+    let store = metadata.identity().store;
+    let mut last: Option<(Digest, CopyId)> = None;
+    let mut swept = 0u64;
+    loop {
+        let found = core.blobs.inventory(last, PAGE).await.map_err(|error| error.to_string())?;
+        let Some((digest, copy, _)) = found.last().copied() else { break };
+        last = Some((digest, copy));
+        // A strict view is newer than what was just found.
+        let view = metadata.view(Demand::Strict, None).await.map_err(|error| error.to_string())?;
+        let unknown = tokio::task::spawn_blocking(move || {
+            let mut unknown = Vec::new();
+            for (digest, copy, _) in found {
+                if view.copy_in(&digest, store)? != Some(copy) {
+                    unknown.push((digest, copy));
+                }
+            }
+            Ok::<_, metadata::view::Error>(unknown)
+        })
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+        for (digest, copy) in unknown {
+            match core.blobs.delete_copy(digest, copy).await {
+                Ok(true) => {
+                    swept += 1;
+                    info!(%digest, %copy, "copy without a row swept");
+                }
+                Ok(false) => {}
+                Err(error) => warn!(%digest, %copy, error = %error, "copy without a row not swept"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(REST_MS)).await;
+    }
+    if swept > 0 {
+        info!(swept, "copies without a row swept");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losing_over_one_percent_at_once_needs_the_operators_word() {
+        assert!(!needs_word(10, 10), "a handful is always repaired");
+        assert!(needs_word(11, 1_000));
+        assert!(!needs_word(11, 1_100));
+        assert!(needs_word(5_000, 5_000));
+    }
+}

@@ -1,0 +1,301 @@
+//! What clients read: the local copy, else a flight from behind, else verified groups straight from a holder.
+//!
+//! A reader holds at most one group. A slow one reads the staging file long after the flight has landed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use blobs::handle::{ByteStream, ReadError, Stored};
+use bytes::Bytes;
+use domain::{ByteRange, CopyId, Digest, NodeId, limits};
+use futures_util::{StreamExt, stream};
+use metadata::rows;
+
+use crate::config::{FAR_AHEAD_BYTES, GROUP};
+use crate::core::{Core, stored};
+use crate::flight::{End, Flight, Follower};
+use crate::groups::{self, Values};
+use crate::handle::FetchError;
+use crate::network::{self, RemoteRead, SourceError};
+use crate::transfer::{self, told};
+use crate::wire::ReadRequest;
+
+/// How long a client waits for a free flight before its bytes are passed through without staging.
+const SLOT_WAIT: Duration = Duration::from_millis(500);
+
+/// Bytes of a blob, from wherever they are. Errors before the first byte are returned, later ones end the stream.
+pub(crate) async fn read(
+    core: &Arc<Core>,
+    digest: Digest,
+    blob: rows::Blob,
+    range: ByteRange,
+) -> Result<ByteStream<FetchError>, FetchError> {
+    if range.start >= range.end {
+        return Ok(stream::empty().boxed());
+    }
+    let (facts, bad) = core.facts(&digest)?;
+    if let Some(copy) = facts.copy_here {
+        let stored = stored(digest, copy, &blob);
+        match core.blobs.read(stored, range).await {
+            Ok(bytes) => return Ok(watched(core.clone(), stored, bytes)),
+            Err(failure) => {
+                core.heal(stored, &failure).await;
+                return instead(core, stored, blob, range, &failure).await;
+            }
+        }
+    }
+    Reader::new(core.clone(), digest, blob, range).begin(bad).await
+}
+
+/// The copy here failed before its first byte.
+async fn instead(
+    core: &Arc<Core>,
+    stored: Stored,
+    blob: rows::Blob,
+    range: ByteRange,
+    failure: &ReadError,
+) -> Result<ByteStream<FetchError>, FetchError> {
+    let digest = stored.digest;
+    let local = |error: &ReadError| FetchError::Local { digest, detail: error.to_string() };
+    let reader = Reader::new(core.clone(), digest, blob, range);
+    match failure {
+        ReadError::Damaged { .. } | ReadError::Missing => reader.begin(Some(stored.copy)).await,
+        // The bytes may be good: nothing is staged, they pass through from elsewhere.
+        ReadError::Storage { .. } => reader.pass_through().await.map_err(|_| local(failure)),
+        ReadError::NoGroups => match reader.pass_through().await {
+            Ok(bytes) => Ok(bytes),
+            Err(_) => {
+                core.blobs.rebuild_groups(stored).await.map_err(|error| local(&error))?;
+                let bytes = core.blobs.read(stored, range).await.map_err(|error| local(&error))?;
+                Ok(watched(core.clone(), stored, bytes))
+            }
+        },
+    }
+}
+
+/// Passes a local read on; damage in the middle ends it and heals the copy.
+fn watched(core: Arc<Core>, stored: Stored, bytes: ByteStream<ReadError>) -> ByteStream<FetchError> {
+    stream::unfold(Some((core, bytes)), move |state| async move {
+        let (core, mut bytes) = state?;
+        match bytes.next().await? {
+            Ok(piece) => Some((Ok(piece), Some((core, bytes)))),
+            Err(failure) => {
+                core.heal(stored, &failure).await;
+                let error = FetchError::Local { digest: stored.digest, detail: failure.to_string() };
+                Some((Err(error), None))
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Where a reader takes its next bytes from.
+enum Mode {
+    Behind(Follower),
+    Direct(Box<Direct>),
+}
+
+struct Reader {
+    core: Arc<Core>,
+    digest: Digest,
+    blob: rows::Blob,
+    cursor: u64,
+    end: u64,
+    mode: Mode,
+}
+
+impl Reader {
+    fn new(core: Arc<Core>, digest: Digest, blob: rows::Blob, range: ByteRange) -> Self {
+        Reader { core, digest, blob, cursor: range.start, end: range.end, mode: Mode::Direct(Box::default()) }
+    }
+
+    /// Joins or starts a flight, and waits for the first bytes. `bad` is the copy here that a new flight replaces.
+    async fn begin(mut self, bad: Option<CopyId>) -> Result<ByteStream<FetchError>, FetchError> {
+        if let Some(follower) = self.board(bad).await {
+            self.mode = Mode::Behind(follower);
+        }
+        self.stream().await
+    }
+
+    /// Reads without a flight.
+    async fn pass_through(self) -> Result<ByteStream<FetchError>, FetchError> {
+        self.stream().await
+    }
+
+    async fn stream(mut self) -> Result<ByteStream<FetchError>, FetchError> {
+        let first = self.next_piece().await?;
+        let rest = stream::unfold(Some(self), |state| async move {
+            let mut reader = state?;
+            if reader.cursor >= reader.end {
+                return None;
+            }
+            match reader.next_piece().await {
+                Ok(piece) => Some((Ok(piece), Some(reader))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
+    }
+
+    /// A place behind the flight of this blob; none when the range lies far ahead or too many flights are in the air.
+    async fn board(&self, bad: Option<CopyId>) -> Option<Follower> {
+        self.core.urge(&[self.digest]);
+        if let Some(flight) = self.core.flights.get(&self.digest) {
+            return Some(flight.follow());
+        }
+        if self.cursor > FAR_AHEAD_BYTES {
+            return None;
+        }
+        let slots = self.core.flight_slots.clone();
+        let permit = tokio::time::timeout(SLOT_WAIT, slots.acquire_owned()).await.ok()?.ok()?;
+        let flight = Flight::new(self.digest, self.blob.clone(), bad);
+        flight.hurry();
+        match self.core.flights.depart(flight.clone()) {
+            Some(departed) => {
+                let follower = flight.follow();
+                transfer::launch(&self.core, departed, permit);
+                Some(follower)
+            }
+            None => self.core.flights.get(&self.digest).map(|flight| flight.follow()),
+        }
+    }
+
+    /// The next bytes at the cursor, which lies before the end.
+    async fn next_piece(&mut self) -> Result<Bytes, FetchError> {
+        loop {
+            let piece = match &mut self.mode {
+                Mode::Behind(follower) => match behind(follower, self.cursor, self.end).await? {
+                    Some(piece) => piece,
+                    None => {
+                        self.mode = Mode::Direct(Box::default());
+                        continue;
+                    }
+                },
+                Mode::Direct(direct) => direct.next(&self.core, self.digest, &self.blob, self.cursor, self.end).await?,
+            };
+            self.cursor += piece.len() as u64;
+            return Ok(piece);
+        }
+    }
+}
+
+/// The next bytes from behind a flight; none when they must come from elsewhere.
+async fn behind(follower: &mut Follower, cursor: u64, end: u64) -> Result<Option<Bytes>, FetchError> {
+    loop {
+        let state = follower.state.borrow_and_update().clone();
+        if let Some(reader) = &state.reader
+            && state.written > cursor
+        {
+            let group_end = (cursor / GROUP + 1) * GROUP;
+            let piece_end = (cursor + limits::BULK_MESSAGE_BYTES as u64).min(group_end).min(state.written).min(end);
+            // A staging file that cannot be read is passed by.
+            return Ok(reader.read(ByteRange { start: cursor, end: piece_end }).await.ok());
+        }
+        match state.end {
+            Some(End::Failed(FetchError::Local { .. })) | Some(End::Complete) => return Ok(None),
+            Some(End::Failed(error)) => return Err(error),
+            None if cursor > state.written.saturating_add(FAR_AHEAD_BYTES) => return Ok(None),
+            None => {}
+        }
+        if follower.state.changed().await.is_err() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Verified groups straight from holders, without staging.
+#[derive(Default)]
+struct Direct {
+    values: Option<Values>,
+    /// Node, stream, and where its next group begins.
+    remote: Option<(NodeId, RemoteRead, u64)>,
+    /// Holders that failed since the last group.
+    tried: Vec<(NodeId, SourceError)>,
+    /// Verified bytes and where they begin.
+    group: Option<(u64, Bytes)>,
+}
+
+impl Direct {
+    async fn next(
+        &mut self,
+        core: &Arc<Core>,
+        digest: Digest,
+        blob: &rows::Blob,
+        cursor: u64,
+        end: u64,
+    ) -> Result<Bytes, FetchError> {
+        loop {
+            if let Some((start, group)) = &self.group
+                && (*start..*start + group.len() as u64).contains(&cursor)
+            {
+                let from = usize::try_from(cursor - start).expect("within a group");
+                let until = usize::try_from(end - start).unwrap_or(usize::MAX);
+                let until = until.min(group.len()).min(from + limits::BULK_MESSAGE_BYTES);
+                return Ok(group.slice(from..until));
+            }
+            let (start, stop) = groups::around(cursor, end, blob.size);
+            let node = match &self.remote {
+                Some((node, _, at)) if *at == start => *node,
+                _ => self.choose(core, digest, blob.size)?,
+            };
+            match self.fetch(core, digest, blob, node, start, stop).await {
+                Ok(group) => {
+                    self.tried.clear();
+                    self.group = Some((start, group));
+                }
+                Err(error) => {
+                    self.remote = None;
+                    core.source_failed(node, &digest, &error);
+                    self.tried.push((node, error));
+                }
+            }
+        }
+    }
+
+    fn choose(&self, core: &Core, digest: Digest, size: u64) -> Result<NodeId, FetchError> {
+        let holders = core.facts(&digest)?.0.holders;
+        if holders.is_empty() {
+            return Err(FetchError::NoHolder { digest });
+        }
+        let mut ordered = core.order(&digest, size, &holders).into_iter();
+        ordered
+            .find(|node| self.tried.iter().all(|(other, _)| other != node))
+            .ok_or_else(|| FetchError::Unreachable { digest, detail: told(&self.tried) })
+    }
+
+    /// One verified group at `start`, from the open stream or from a new one that goes on until `stop`.
+    async fn fetch(
+        &mut self,
+        core: &Arc<Core>,
+        digest: Digest,
+        blob: &rows::Blob,
+        node: NodeId,
+        start: u64,
+        stop: u64,
+    ) -> Result<Bytes, SourceError> {
+        let mut running = core.running(node);
+        let reusable = self.remote.as_ref().is_some_and(|(_, _, at)| *at == start);
+        if !reusable {
+            let with_values = self.values.is_none() && blob.size > GROUP;
+            let request = ReadRequest { digest, start, end: stop, with_values };
+            let remote = network::read(core.cluster.as_ref(), &core.config, node, request, blob.size).await?;
+            if self.values.is_none() {
+                let raw =
+                    if with_values { remote.values.clone() } else { Bytes::copy_from_slice(blob.root.as_bytes()) };
+                self.values = Values::prove(blob.root, blob.size, raw);
+            }
+            self.remote = Some((node, remote, start));
+        }
+        let bad = |detail: &str| SourceError::Copy(detail.to_owned());
+        let values = self.values.as_ref().ok_or_else(|| bad("group values do not lead to the root"))?;
+        let (_, remote, at) = self.remote.as_mut().ok_or_else(|| bad("no stream"))?;
+        let length = usize::try_from(GROUP.min(stop - start)).expect("a group fits");
+        let group = remote.take(length).await?;
+        if !values.holds(start, &group) {
+            return Err(bad("sent damaged bytes"));
+        }
+        *at = start + length as u64;
+        running.received(length);
+        Ok(group)
+    }
+}
