@@ -1,10 +1,18 @@
 //! The door of the room.
 
 use std::pin::Pin as StdPin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use domain::{Blake3Root, ByteRange, CopyId, Digest, RepositoryName, StoreId};
 use futures_util::Stream;
+use runtime::Tasks;
+
+pub use crate::ingest::{Ingest, StagedReader};
+pub use crate::pins::Pin;
+use crate::store::{Config, OpenError, Store};
+use crate::{append, copies, index_task, ingest, place, read, sessions};
 
 /// Chunks of a body.
 pub type ByteStream<E> = StdPin<Box<dyn Stream<Item = Result<Bytes, E>> + Send + 'static>>;
@@ -134,56 +142,6 @@ pub enum ReadError {
     },
 }
 
-/// Keeps freshly placed bytes from being swept or quarantined until dropped (design §8, pins).
-#[derive(Debug)]
-pub struct Pin {
-    _private: (),
-}
-
-/// A verified transfer into staging: whole groups arrive in order, are proved against the root and can be read behind.
-#[derive(Debug)]
-pub struct Ingest {
-    _private: (),
-}
-
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
-impl Ingest {
-    /// Groups written and readable so far. Unit: bytes, always whole groups or the end.
-    pub fn written(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Appends the next group after checking it against its value. An error leaves what was written.
-    pub async fn write_group(&mut self, bytes: Bytes) -> Result<(), ReadError> {
-        unimplemented!()
-    }
-    /// A reader of what is staged; it stays valid after `finish` or `discard`. Offsets beyond `written` are the caller's to wait for.
-    pub fn reader(&self) -> StagedReader {
-        unimplemented!()
-    }
-    /// Checks the whole digest, makes it durable, moves it to its final key.
-    pub async fn finish(self) -> Result<(PlacedBlob, Pin), UploadError> {
-        unimplemented!()
-    }
-    /// Gives up; staging is removed.
-    pub async fn discard(self) {
-        unimplemented!()
-    }
-}
-
-/// Reads verified bytes of a staging file.
-#[derive(Clone, Debug)]
-pub struct StagedReader {
-    _private: (),
-}
-
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
-impl StagedReader {
-    /// Reads exactly `range`, at most one group long and already written.
-    pub async fn read(&self, range: ByteRange) -> Result<Bytes, ReadError> {
-        unimplemented!()
-    }
-}
-
 /// Space of the store's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -198,27 +156,61 @@ pub struct Space {
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    _private: (),
+    store: Arc<Store>,
 }
 
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the blobs room")]
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("store", &self.store.identity.store).finish_non_exhaustive()
+    }
+}
+
+/// A task that ended without an answer: the node is stopping, or the step panicked and was reported.
+fn stopped() -> UploadError {
+    UploadError::Storage { detail: "the step did not finish, the node is stopping".to_owned() }
+}
+
 impl Handle {
+    /// Opens a formatted store. Reads `staging/` and nothing below `data/`; the inventory cache is opened and compared
+    /// with the disk in the background, by a task of `tasks` that also writes it down when they are cancelled.
+    pub async fn open(config: Config, tasks: Tasks) -> Result<Self, OpenError> {
+        let (root, opening, owner) = (config.root.clone(), config.clone(), tasks.clone());
+        let opened = tokio::task::spawn_blocking(move || Store::open(&opening, owner)).await;
+        let store = opened.map_err(|error| OpenError::Storage { root, detail: error.to_string() })??;
+        let handle = Handle { store: Arc::new(store) };
+        index_task::spawn(&handle.store, &config, &tasks);
+        Ok(handle)
+    }
+    /// Tells the room the cluster time, which it has no other way to know. Unit: milliseconds.
+    pub fn note_cluster_time(&self, now_ms: u64) {
+        self.store.clock_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+    /// Changes what is kept free of blobs.
+    pub fn set_reserve(&self, reserve: crate::Reserve) {
+        self.store.disk.set_reserve(reserve);
+    }
+    /// Upload sessions open now.
+    pub fn uploads_open(&self) -> usize {
+        self.store.sessions.open()
+    }
     /// The store.
     pub fn store(&self) -> StoreId {
-        unimplemented!()
+        self.store.identity.store
     }
     /// Free space, cached for a second.
     pub fn space(&self) -> Space {
-        unimplemented!()
+        self.store.disk.space()
     }
 
     /// Opens a session; its record is durable when this returns.
     pub async fn create_upload(&self, repository: RepositoryName) -> Result<SessionKey, UploadError> {
-        unimplemented!()
+        let store = Arc::clone(&self.store);
+        let work = async move { sessions::create(&store, repository).await };
+        self.store.to_the_end("upload create", work).await.unwrap_or_else(|| Err(stopped()))
     }
     /// A session's state.
     pub async fn upload_status(&self, session: SessionKey) -> Result<SessionStatus, UploadError> {
-        unimplemented!()
+        sessions::status(&self.store, session).await
     }
     /// Appends a body at `offset` (at the end when none). `length` is what was announced (Content-Range or
     /// Content-Length): another length received is `Length` and leaves the offset unchanged; a body that breaks off
@@ -230,44 +222,55 @@ impl Handle {
         length: Option<u64>,
         body: ByteStream<E>,
     ) -> Result<u64, UploadError> {
-        unimplemented!()
+        let store = Arc::clone(&self.store);
+        let work = async move { append::append(&store, session, offset, length, body).await };
+        self.store.to_the_end("upload append", work).await.unwrap_or_else(|| Err(stopped()))
     }
     /// Checks the digest, makes the bytes durable under their final key with a fresh copy id, and marks the session
     /// complete. Again on a complete session: the same answer, no bytes move. The pin must be held until the proposal
     /// is applied here, refused or fenced.
     pub async fn complete(&self, session: SessionKey, digest: Digest) -> Result<(PlacedBlob, Pin), UploadError> {
-        unimplemented!()
+        let store = Arc::clone(&self.store);
+        let work = async move { place::complete(&store, session, digest).await };
+        self.store.to_the_end("upload complete", work).await.unwrap_or_else(|| Err(stopped()))
     }
     /// The proposal of a complete session was applied: record and session go.
     pub async fn finish_upload(&self, session: SessionKey) {
-        unimplemented!()
+        sessions::finish(&self.store, session).await;
     }
     /// Ends a session and frees its staging. Idempotent: false when it was not known.
     pub async fn cancel_upload(&self, session: SessionKey) -> Result<bool, UploadError> {
-        unimplemented!()
+        match sessions::acquire(&self.store, session).await {
+            Ok(held) => {
+                sessions::end(&self.store, held).await;
+                Ok(true)
+            }
+            Err(UploadError::Unknown) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
     /// Purges sessions older than `expiry_ms` on a clock that the caller advances (cluster time, design §4).
     pub async fn expire_uploads(&self, now_ms: u64, expiry_ms: u64) -> usize {
-        unimplemented!()
+        sessions::expire(&self.store, now_ms, expiry_ms).await
     }
 
     /// Verified read: every group's blake3 is checked before its bytes leave. The first group is read and checked
     /// before this returns, so that damage there is an `Err` here and not a broken body; later damage ends the stream
     /// with an error.
     pub async fn read(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
-        unimplemented!()
+        read::read(&self.store, stored, range).await
     }
     /// The group values of a copy, proved against its root; for peers that fetch. 32 bytes a group.
     pub async fn group_values(&self, stored: Stored) -> Result<Bytes, ReadError> {
-        unimplemented!()
+        Ok(read::groups_of(&self.store, stored).await?.values().clone())
     }
     /// Re-hashes the whole file and writes its `.groups` anew; `Damaged` when it is not what the root says.
     pub async fn rebuild_groups(&self, stored: Stored) -> Result<(), ReadError> {
-        unimplemented!()
+        copies::rebuild_groups(&self.store, stored).await
     }
     /// Whether the file of a copy is there with that size; cheap.
     pub async fn probe(&self, digest: Digest, copy: CopyId, size: u64) -> Result<bool, ReadError> {
-        unimplemented!()
+        copies::probe(&self.store, digest, copy, size).await
     }
     /// Begins a verified transfer into staging. `values` are 32 bytes a group and are proved against `root` first.
     /// Resumes an interrupted ingest of the same digest when its staging and values are still there.
@@ -278,15 +281,15 @@ impl Handle {
         root: Blake3Root,
         values: Bytes,
     ) -> Result<Ingest, UploadError> {
-        unimplemented!()
+        ingest::begin(&self.store, digest, size, root, values).await
     }
     /// Deletes a copy and its groups file, durably. Absent is fine. Refused (false) while pinned.
     pub async fn delete_copy(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
-        unimplemented!()
+        copies::delete(&self.store, digest, copy).await
     }
     /// Moves a damaged copy out of the way, kept for the operator; a pinned one is left alone (false).
     pub async fn quarantine(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
-        unimplemented!()
+        copies::quarantine(&self.store, digest, copy).await
     }
     /// Copies found on disk: digest, copy, size; pages of the inventory after `last`.
     pub async fn inventory(
@@ -294,6 +297,7 @@ impl Handle {
         last: Option<(Digest, CopyId)>,
         limit: usize,
     ) -> Result<Vec<(Digest, CopyId, u64)>, ReadError> {
-        unimplemented!()
+        let index = Arc::clone(&self.store.index);
+        Ok(crate::store::blocking(move || index.page(last, limit)).await?)
     }
 }

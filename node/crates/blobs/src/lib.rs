@@ -3,6 +3,27 @@
 //! Owns the files of one store (ground.md §3) and nothing else: it knows no repository rules, no Raft, no peers. Who
 //! holds which copy is told by the caller, from the replicated state.
 
+mod append;
+mod copies;
+mod format;
+mod groups;
+mod groups_cache;
 pub mod handle;
+mod hashing;
+mod index;
+mod index_task;
+mod ingest;
+mod lane;
+mod layout;
+mod pins;
+mod place;
+mod read;
+mod record;
+mod sessions;
+mod space;
+mod store;
 
+pub use format::{FormatError, format};
 pub use handle::Handle;
+pub use space::Reserve;
+pub use store::{Config, OpenError};

@@ -1,0 +1,168 @@
+//! From staging to the final key: the closing step of uploads and of transfers.
+//!
+//! Order of the writes of an upload: bytes (synced by their append) → group values → record that names the copy →
+//! rename → directories. A crash before the record leaves the session open; after it, the rename is done again when the
+//! session is next used.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use domain::{Algorithm, CopyId, Digest};
+
+use crate::format::sync_directory;
+use crate::groups::Groups;
+use crate::handle::{PlacedBlob, SessionKey, UploadError};
+use crate::hashing::{self, HashState};
+use crate::layout::Layout;
+use crate::pins::Pin;
+use crate::sessions::{self, Held, Live};
+use crate::space::Refused;
+use crate::store::{Store, blocking};
+
+/// Closes a session; runs to its end even when the caller goes away. See [`crate::Handle::complete`].
+pub(crate) async fn complete(
+    store: &Arc<Store>,
+    key: SessionKey,
+    expected: Digest,
+) -> Result<(PlacedBlob, Pin), UploadError> {
+    let mut held = sessions::acquire(store, key).await?;
+    let live = held.live()?;
+    if let Some(placed) = live.record.placed {
+        return again(store, held, placed, expected).await;
+    }
+    let (actual, groups) = match digest_of(store, key, live, expected.algorithm()).await {
+        Ok(Some(hashed)) => hashed,
+        Ok(None) => {
+            sessions::end(store, held).await;
+            return Err(UploadError::Unknown);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if actual != expected {
+        sessions::end(store, held).await;
+        return Err(UploadError::DigestMismatch { expected, actual });
+    }
+    let (root, groups) = groups;
+    let placed = PlacedBlob { digest: actual, size: groups.size(), root, copy: runtime::random::copy_id() };
+    let pin = store.pins.pin(placed.digest, placed.copy).ok_or(UploadError::Unknown)?;
+    if let Err(refused) = write_groups(store, placed.digest, placed.copy, &groups).await {
+        return Err(refused.into());
+    }
+    let mut record = live.record.clone();
+    record.placed = Some(placed);
+    let layout = store.layout.clone();
+    let moved = match sessions_write(store, key, &mut record).await {
+        Ok(()) => blocking(move || sessions::publish_file(&layout, key, &placed)).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = moved {
+        tracing::error!(upload_id = ?key, error = %error, "upload is given up: it could not be placed");
+        sessions::end(store, held).await;
+        return Err(error.into());
+    }
+    live.record = record;
+    live.hash = None;
+    held.publish();
+    store.index.added(placed.digest, placed.copy, placed.size).await;
+    Ok((placed, pin))
+}
+
+async fn sessions_write(store: &Arc<Store>, key: SessionKey, record: &mut crate::record::Record) -> io::Result<()> {
+    crate::append::write_record(store, key, record).await
+}
+
+/// The answer for a session that was completed before; its bytes do not move.
+async fn again(
+    store: &Arc<Store>,
+    held: Held,
+    placed: PlacedBlob,
+    expected: Digest,
+) -> Result<(PlacedBlob, Pin), UploadError> {
+    if placed.digest != expected {
+        return Err(UploadError::DigestMismatch { expected, actual: placed.digest });
+    }
+    let pin = store.pins.pin(placed.digest, placed.copy);
+    let (layout, key) = (store.layout.clone(), held.session.key);
+    match pin {
+        Some(pin) if blocking(move || sessions::settle_placed(&layout, key, &placed)).await? => Ok((placed, pin)),
+        // The copy was collected in the meantime: the client has to send it again.
+        _ => {
+            sessions::end(store, held).await;
+            Err(UploadError::Unknown)
+        }
+    }
+}
+
+type Hashed = (Digest, (domain::Blake3Root, Groups));
+
+/// The digest as hashed in passing, else by reading staging once; `None` when staging is gone.
+async fn digest_of(
+    store: &Arc<Store>,
+    key: SessionKey,
+    live: &Live,
+    algorithm: Algorithm,
+) -> io::Result<Option<Hashed>> {
+    let (path, size) = (store.layout.upload(key), live.record.offset);
+    let passing = match &live.hash {
+        Some(HashState { sha256, groups }) if algorithm == Algorithm::Sha256 && groups.size() == size => {
+            Some((sha256.clone(), groups.clone()))
+        }
+        _ => None,
+    };
+    if let Some((sha256, groups)) = passing {
+        let there = blocking(move || sessions::if_there(fs::metadata(path))).await?;
+        let digest = hashing::finish(Algorithm::Sha256, sha256);
+        return Ok(there.is_some_and(|metadata| metadata.len() >= size).then(|| (digest, groups.finish())));
+    }
+    let permit = Arc::clone(&store.hash_gate).acquire_owned().await.map_err(io::Error::other)?;
+    blocking(move || {
+        let _permit = permit;
+        let Some(file) = sessions::if_there(File::open(path))? else { return Ok(None) };
+        let (digest, groups) = hashing::hash_file(&file, size, algorithm)?;
+        Ok(Some((digest, groups.finish())))
+    })
+    .await
+}
+
+/// Writes the group values of a copy durably, name included. Nothing for a blob of one group.
+pub(crate) async fn write_groups(
+    store: &Arc<Store>,
+    digest: Digest,
+    copy: CopyId,
+    groups: &Groups,
+) -> Result<(), Refused> {
+    if groups.count() == 1 {
+        return Ok(());
+    }
+    let values = groups.values().clone();
+    store.disk.admit(values.len() as u64)?;
+    let layout = store.layout.clone();
+    let written = blocking(move || {
+        let path = layout.groups(&digest, copy);
+        let result = write_new(&path, &values).and_then(|()| sync_directory(&layout.prefix_of(&digest)));
+        if result.is_err() {
+            sessions::if_there(fs::remove_file(&path))?;
+        }
+        result
+    });
+    Ok(written.await?)
+}
+
+/// Writes a new file and syncs it.
+fn write_new(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+    let file = File::create_new(path)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()
+}
+
+/// Replaces the group values of a copy: aside, then renamed. Blocks.
+pub(crate) fn replace_groups(layout: &Layout, digest: &Digest, copy: CopyId, values: &[u8]) -> io::Result<()> {
+    let aside = layout.regroup(copy);
+    sessions::if_there(fs::remove_file(&aside))?;
+    write_new(&aside, values)?;
+    fs::rename(&aside, layout.groups(digest, copy))?;
+    sync_directory(&layout.prefix_of(digest))?;
+    sync_directory(&layout.staging())
+}

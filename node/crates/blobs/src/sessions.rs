@@ -1,0 +1,324 @@
+//! Upload sessions: which are open, what is durable of each, and who writes to one now.
+//!
+//! The truth of a session is its record (see `record`); everything here is made again from it. One request at a time
+//! holds a session's lock: a second one is told `Busy`.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::RepositoryName;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::format::sync_directory;
+use crate::handle::{PlacedBlob, SessionKey, SessionStatus, UploadError};
+use crate::hashing::HashState;
+use crate::layout::{Layout, Staged, parse_staged};
+use crate::record::Record;
+use crate::store::{Store, blocking};
+
+/// Sessions whose hashes are kept between requests; others are read once more when they complete.
+const HASHES_KEPT_MAX: usize = 256;
+
+/// A session as its lock protects it.
+pub(crate) enum Slot {
+    /// Known from its file name; the record was not read yet.
+    Unloaded,
+    Open(Box<Live>),
+    /// Ended while a request was waiting for it.
+    Gone,
+}
+
+/// An open session.
+pub(crate) struct Live {
+    pub(crate) record: Record,
+    /// Hashes of exactly the bytes up to the record's offset.
+    pub(crate) hash: Option<HashState>,
+}
+
+/// One session.
+pub(crate) struct Session {
+    pub(crate) key: SessionKey,
+    slot: Arc<AsyncMutex<Slot>>,
+    /// What the record says, for those that do not hold the lock.
+    status: Mutex<Option<SessionStatus>>,
+}
+
+impl Session {
+    fn new(key: SessionKey, slot: Slot) -> Self {
+        let status = match &slot {
+            Slot::Open(live) => Some(live.status()),
+            Slot::Unloaded | Slot::Gone => None,
+        };
+        Session { key, slot: Arc::new(AsyncMutex::new(slot)), status: Mutex::new(status) }
+    }
+
+    fn status(&self) -> Option<SessionStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, live: &Live) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(live.status());
+    }
+}
+
+impl Live {
+    fn status(&self) -> SessionStatus {
+        let Record { offset, repository, placed, .. } = &self.record;
+        SessionStatus { repository: repository.clone(), offset: *offset, placed: *placed }
+    }
+}
+
+/// A session whose lock is held.
+pub(crate) struct Held {
+    pub(crate) session: Arc<Session>,
+    slot: OwnedMutexGuard<Slot>,
+}
+
+impl Held {
+    /// Shows what the record says now to those that do not hold the lock.
+    pub(crate) fn publish(&self) {
+        if let Slot::Open(live) = &*self.slot {
+            self.session.publish(live);
+        }
+    }
+
+    pub(crate) fn live(&mut self) -> Result<&mut Live, UploadError> {
+        match &mut *self.slot {
+            Slot::Open(live) => Ok(live),
+            Slot::Unloaded | Slot::Gone => Err(UploadError::Unknown),
+        }
+    }
+}
+
+/// All sessions of a store.
+pub(crate) struct Sessions {
+    table: Mutex<HashMap<SessionKey, Arc<Session>>>,
+    /// Sessions with hashes in memory, oldest first.
+    hashed: Mutex<VecDeque<SessionKey>>,
+    open_max: usize,
+}
+
+impl Sessions {
+    /// Finds the sessions of a store by name and removes staging that belongs to none. Blocks.
+    pub(crate) fn list(layout: &Layout, open_max: usize) -> io::Result<Self> {
+        let mut uploads = Vec::new();
+        let mut table = HashMap::new();
+        for entry in fs::read_dir(layout.staging())? {
+            let name = entry?.file_name();
+            match name.to_str().map(parse_staged) {
+                Some(Staged::Upload(key)) => uploads.push(key),
+                Some(Staged::Record(key)) => {
+                    table.insert(key, Arc::new(Session::new(key, Slot::Unloaded)));
+                }
+                Some(Staged::Regroup) => fs::remove_file(layout.staging().join(name))?,
+                Some(Staged::Fetch | Staged::Foreign) | None => {}
+            }
+        }
+        for key in uploads {
+            if !table.contains_key(&key) {
+                fs::remove_file(layout.upload(key))?;
+            }
+        }
+        Ok(Sessions { table: Mutex::new(table), hashed: Mutex::default(), open_max })
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.table().len()
+    }
+
+    fn hashed(&self) -> MutexGuard<'_, VecDeque<SessionKey>> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a session's hashes are in memory, and drops those of the one that has waited longest.
+    pub(crate) fn keep_hash(&self, key: SessionKey) {
+        let oldest = {
+            let mut hashed = self.hashed();
+            hashed.retain(|other| *other != key);
+            hashed.push_back(key);
+            if hashed.len() > HASHES_KEPT_MAX { hashed.pop_front() } else { None }
+        };
+        let session = oldest.and_then(|oldest| self.table().get(&oldest).cloned());
+        // One that is being written to now will note itself again.
+        if let Some(session) = session
+            && let Ok(mut slot) = session.slot.try_lock()
+            && let Slot::Open(live) = &mut *slot
+        {
+            live.hash = None;
+        }
+    }
+}
+
+/// Opens a session.
+pub(crate) async fn create(store: &Arc<Store>, repository: RepositoryName) -> Result<SessionKey, UploadError> {
+    store.disk.admit(0)?;
+    let key = SessionKey(runtime::random::bytes());
+    let record = Record { sequence: 0, offset: 0, touched_ms: store.now_ms(), repository, placed: None };
+    let live = Live { record: record.clone(), hash: Some(HashState::new()) };
+    {
+        let mut table = store.sessions.table();
+        if table.len() >= store.sessions.open_max {
+            return Err(UploadError::TooMany);
+        }
+        table.insert(key, Arc::new(Session::new(key, Slot::Open(Box::new(live)))));
+    }
+    let layout = store.layout.clone();
+    let made = blocking(move || {
+        File::create_new(layout.upload(key))?;
+        record.create(&File::create_new(layout.record(key))?)?;
+        sync_directory(&layout.staging())
+    });
+    if let Err(error) = made.await {
+        forget(store, key).await;
+        return Err(error.into());
+    }
+    store.sessions.keep_hash(key);
+    Ok(key)
+}
+
+/// Takes a session's lock and makes sure its record is read.
+pub(crate) async fn acquire(store: &Arc<Store>, key: SessionKey) -> Result<Held, UploadError> {
+    let session = store.sessions.table().get(&key).cloned().ok_or(UploadError::Unknown)?;
+    let Ok(slot) = Arc::clone(&session.slot).try_lock_owned() else {
+        let offset = session.status().map_or(0, |status| status.offset);
+        return Err(UploadError::Busy { offset });
+    };
+    let mut held = Held { session, slot };
+    if matches!(*held.slot, Slot::Unloaded) {
+        let layout = store.layout.clone();
+        match blocking(move || load(&layout, key)).await? {
+            Some(record) => {
+                let hash = (record.offset == 0).then(HashState::new);
+                let live = Live { record, hash };
+                held.session.publish(&live);
+                *held.slot = Slot::Open(Box::new(live));
+            }
+            None => {
+                tracing::info!(upload_id = ?key, "upload session is given up: its record or staging is gone");
+                end(store, held).await;
+                return Err(UploadError::Unknown);
+            }
+        }
+    }
+    held.live()?;
+    Ok(held)
+}
+
+/// A session's state, also while a request writes to it.
+pub(crate) async fn status(store: &Arc<Store>, key: SessionKey) -> Result<SessionStatus, UploadError> {
+    let session = store.sessions.table().get(&key).cloned().ok_or(UploadError::Unknown)?;
+    if let Some(status) = session.status() {
+        return Ok(status);
+    }
+    match acquire(store, key).await {
+        Ok(mut held) => Ok(held.live()?.status()),
+        // Another request has just read the record.
+        Err(UploadError::Busy { .. }) => session.status().ok_or(UploadError::Busy { offset: 0 }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a record and brings the files back to what it says; `None` when they cannot be. Blocks.
+fn load(layout: &Layout, key: SessionKey) -> io::Result<Option<Record>> {
+    let Some(record) = if_there(File::open(layout.record(key)))?.map(|file| Record::read(&file)).transpose()?.flatten()
+    else {
+        return Ok(None);
+    };
+    if let Some(placed) = record.placed {
+        return Ok(settle_placed(layout, key, &placed)?.then_some(record));
+    }
+    let Some(staged) = if_there(OpenOptions::new().write(true).open(layout.upload(key)))? else { return Ok(None) };
+    let length = staged.metadata()?.len();
+    if length < record.offset {
+        return Ok(None);
+    }
+    // What came after the last acknowledged byte may be anything.
+    if length > record.offset {
+        staged.set_len(record.offset)?;
+    }
+    Ok(Some(record))
+}
+
+/// Whether placed bytes lie under their final key; a rename that a crash undid is done again.
+pub(crate) fn settle_placed(layout: &Layout, key: SessionKey, placed: &PlacedBlob) -> io::Result<bool> {
+    let blob = layout.blob(&placed.digest, placed.copy);
+    if let Some(metadata) = if_there(fs::metadata(&blob))? {
+        return Ok(metadata.len() == placed.size);
+    }
+    match if_there(fs::metadata(layout.upload(key)))? {
+        Some(metadata) if metadata.len() == placed.size => {
+            publish_file(layout, key, placed)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Renames staging to the final key, durably. Blocks.
+pub(crate) fn publish_file(layout: &Layout, key: SessionKey, placed: &PlacedBlob) -> io::Result<()> {
+    fs::rename(layout.upload(key), layout.blob(&placed.digest, placed.copy))?;
+    sync_directory(&layout.prefix_of(&placed.digest))?;
+    sync_directory(&layout.staging())
+}
+
+/// Ends a session: record first, so that a crash leaves only staging, which is swept.
+pub(crate) async fn end(store: &Arc<Store>, mut held: Held) {
+    *held.slot = Slot::Gone;
+    forget(store, held.session.key).await;
+}
+
+async fn forget(store: &Arc<Store>, key: SessionKey) {
+    let layout = store.layout.clone();
+    let removed = blocking(move || {
+        if_there(fs::remove_file(layout.record(key)))?;
+        if_there(fs::remove_file(layout.upload(key))).map(|_| ())
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(upload_id = ?key, error = %error, "upload staging was not removed");
+    }
+    store.sessions.table().remove(&key);
+    store.sessions.hashed().retain(|other| *other != key);
+}
+
+/// Ends sessions that made no progress for `expiry_ms`. Those being written to are left alone.
+pub(crate) async fn expire(store: &Arc<Store>, now_ms: u64, expiry_ms: u64) -> usize {
+    store.clock_ms.fetch_max(now_ms, Ordering::Relaxed);
+    let keys: Vec<SessionKey> = store.sessions.table().keys().copied().collect();
+    let mut ended = 0;
+    for key in keys {
+        let Ok(mut held) = acquire(store, key).await else { continue };
+        let Ok(live) = held.live() else { continue };
+        // Opened before the clock was known: its time begins now.
+        if live.record.touched_ms == 0 {
+            live.record.touched_ms = now_ms;
+        }
+        if now_ms.saturating_sub(live.record.touched_ms) > expiry_ms {
+            end(store, held).await;
+            ended += 1;
+        }
+    }
+    ended
+}
+
+/// Waits for the session's lock and ends it.
+pub(crate) async fn finish(store: &Arc<Store>, key: SessionKey) {
+    let Some(session) = store.sessions.table().get(&key).cloned() else { return };
+    let slot = Arc::clone(&session.slot).lock_owned().await;
+    end(store, Held { session, slot }).await;
+}
+
+/// `None` for what is not there.
+pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,252 @@
+//! Upload sessions: what is acknowledged stays, what is not never counts, whatever happens in between.
+
+mod common;
+
+use std::fs;
+use std::sync::Arc;
+
+use blobs::handle::UploadError;
+use blobs::{OpenError, Reserve};
+use bytes::Bytes;
+use common::{MIB, Room, body, broken, content, names, repository, sha256, sha512, stored, values};
+use futures_util::{StreamExt, stream};
+use tokio::sync::Notify;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_in_parts_reads_back() {
+    let room = Room::new().await;
+    for (seed, size) in [0, 1, 4095, MIB, MIB + 1, 3 * MIB, 5 * MIB + 777].into_iter().enumerate() {
+        let bytes = content(size, seed as u64);
+        let session = room.create().await;
+        let mut offset = 0;
+        for part in bytes.chunks((size / 3).max(1)) {
+            let end =
+                room.handle.append(session, Some(offset), Some(part.len() as u64), body(part, 9000)).await.unwrap();
+            assert_eq!(end, offset + part.len() as u64);
+            offset = end;
+            assert_eq!(room.handle.upload_status(session).await.unwrap().offset, offset);
+        }
+        let (placed, pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+        assert_eq!((placed.size, placed.root), (size as u64, values(&bytes).0));
+        assert_eq!(room.handle.upload_status(session).await.unwrap().placed, Some(placed));
+        assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
+        assert_eq!(room.handle.group_values(stored(&placed)).await.unwrap(), values(&bytes).1);
+        // Again, as a client does whose answer was lost: the same copy.
+        let (again, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+        assert_eq!(again, placed);
+        assert!(!room.handle.delete_copy(placed.digest, placed.copy).await.unwrap(), "pinned");
+        room.handle.finish_upload(session).await;
+        assert!(matches!(room.handle.upload_status(session).await, Err(UploadError::Unknown)));
+        drop((pin, _pin));
+        assert!(room.handle.delete_copy(placed.digest, placed.copy).await.unwrap());
+        assert!(!room.blob_path(&placed).exists() && !room.groups_path(&placed).exists());
+    }
+    assert_eq!(room.staging(), Vec::<String>::new());
+    assert_eq!(room.handle.uploads_open(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sha512_is_checked_by_one_more_read() {
+    let room = Room::new().await;
+    let bytes = content(2 * MIB + 5, 1);
+    let session = room.create().await;
+    room.append(session, &bytes).await.unwrap();
+    let (placed, _pin) = room.handle.complete(session, sha512(&bytes)).await.unwrap();
+    assert_eq!(placed.digest, sha512(&bytes));
+    assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_digest_ends_the_session() {
+    let room = Room::new().await;
+    for wrong in [sha256(b"other"), sha512(b"other")] {
+        let session = room.create().await;
+        room.append(session, b"bytes").await.unwrap();
+        let error = room.handle.complete(session, wrong).await.unwrap_err();
+        assert!(matches!(error, UploadError::DigestMismatch { expected, .. } if expected == wrong), "{error}");
+        assert!(matches!(room.handle.upload_status(session).await, Err(UploadError::Unknown)));
+    }
+    assert_eq!(room.staging(), Vec::<String>::new());
+    assert_eq!(room.handle.inventory(None, 10).await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_bodies_change_nothing() {
+    let room = Room::new().await;
+    let bytes = content(3 * MIB, 2);
+    let session = room.create().await;
+    room.append(session, &bytes[..MIB + 10]).await.unwrap();
+    let at = (MIB + 10) as u64;
+    let append = |offset, length, part: &[u8]| room.handle.append(session, offset, length, body(part, 100_000));
+    assert!(matches!(
+        append(Some(at - 1), None, &bytes[..5]).await,
+        Err(UploadError::Offset { offset, given }) if offset == at && given == at - 1
+    ));
+    let more = &bytes[MIB + 10..];
+    assert!(matches!(append(Some(at), Some(more.len() as u64 - 1), more).await, Err(UploadError::Length { .. })));
+    assert!(matches!(append(Some(at), Some(more.len() as u64 + 1), more).await, Err(UploadError::Length { .. })));
+    let torn = room.handle.append(session, Some(at), Some(more.len() as u64), broken(&more[..MIB], "reset")).await;
+    assert!(matches!(torn, Err(UploadError::Body { .. })));
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, at);
+    assert_eq!(append(Some(at), None, b"").await.unwrap(), at);
+    // The hashes went back too: the same session still completes.
+    append(Some(at), Some(more.len() as u64), more).await.unwrap();
+    let (placed, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+    assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
+    assert!(matches!(append(None, None, b"late").await, Err(UploadError::Offset { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_break_is_kept_when_no_length_was_announced() {
+    let room = Room::new().await;
+    let bytes = content(2 * MIB, 3);
+    let session = room.create().await;
+    let torn = room.handle.append(session, None, None, broken(&bytes[..MIB + 3], "reset")).await;
+    assert!(matches!(torn, Err(UploadError::Body { detail }) if detail == "reset"));
+    let room = room.reopen().await;
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, (MIB + 3) as u64);
+    room.append(session, &bytes[MIB + 3..]).await.unwrap();
+    let (placed, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+    assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_writers_wins() {
+    let room = Room::new().await;
+    let session = room.create().await;
+    let (begin, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, wait) = (Arc::clone(&begin), Arc::clone(&go_on));
+    let slow = stream::once(async move {
+        begun.notify_one();
+        wait.notified().await;
+        Ok::<_, String>(Bytes::from_static(b"first"))
+    });
+    let first = room.handle.append(session, Some(0), None, slow.boxed());
+    let second = async {
+        begin.notified().await;
+        let busy = room.append(session, b"second").await;
+        assert!(matches!(busy, Err(UploadError::Busy { offset: 0 })));
+        assert!(matches!(room.handle.cancel_upload(session).await, Err(UploadError::Busy { .. })));
+        assert_eq!(room.handle.upload_status(session).await.unwrap().offset, 0);
+        go_on.notify_one();
+    };
+    let (first, ()) = tokio::join!(first, second);
+    assert_eq!(first.unwrap(), 5);
+    let (placed, _pin) = room.handle.complete(session, sha256(b"first")).await.unwrap();
+    assert_eq!(room.read_all(&placed).await.unwrap(), b"first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_leaves_the_session_whole() {
+    let room = Room::new().await;
+    let session = room.create().await;
+    let (begin, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, wait) = (Arc::clone(&begin), Arc::clone(&go_on));
+    let slow = stream::iter([Ok::<_, String>(Bytes::from_static(b"abc"))]).chain(stream::once(async move {
+        begun.notify_one();
+        wait.notified().await;
+        Err("the client went away".to_owned())
+    }));
+    tokio::select! {
+        _ = room.handle.append(session, None, None, slow.boxed()) => panic!("the body has not ended"),
+        () = begin.notified() => {}
+    }
+    go_on.notify_one();
+    // The step ends by itself; until then the session is busy.
+    let deadline = std::time::Duration::from_secs(30);
+    let joined = tokio::time::timeout(deadline, async {
+        loop {
+            match room.append(session, b"def").await {
+                Err(UploadError::Busy { .. }) => tokio::task::yield_now().await,
+                other => break other,
+            }
+        }
+    });
+    assert_eq!(joined.await.unwrap().unwrap(), 6);
+    room.handle.complete(session, sha256(b"abcdef")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_before_damage_and_recovers() {
+    let room = Room::new().await;
+    let session = room.create().await;
+    room.append(session, b"before").await.unwrap();
+    room.handle.set_reserve(Reserve::Bytes(u64::MAX));
+    let full = room.append(session, b"more").await.unwrap_err();
+    assert!(matches!(full, UploadError::Full { reserve: u64::MAX, free } if free > 0), "{full}");
+    assert!(matches!(room.handle.create_upload(repository()).await, Err(UploadError::Full { .. })));
+    // Full in the middle of a body: back to what was acknowledged.
+    room.handle.set_reserve(Reserve::Bytes(0));
+    let filling = room.handle.clone();
+    let chunks = (0..8u64).map(move |turn| {
+        if turn == 4 {
+            filling.set_reserve(Reserve::Bytes(u64::MAX));
+        }
+        Ok::<_, String>(Bytes::from(content(MIB, turn)))
+    });
+    let full = room.handle.append(session, None, None, stream::iter(chunks).boxed()).await.unwrap_err();
+    assert!(matches!(full, UploadError::Full { .. }), "{full}");
+    room.handle.set_reserve(Reserve::Bytes(0));
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, 6);
+    room.append(session, b" and after").await.unwrap();
+    let (placed, _pin) = room.handle.complete(session, sha256(b"before and after")).await.unwrap();
+    assert_eq!(room.read_all(&placed).await.unwrap(), b"before and after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_sessions_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = common::config(directory.path());
+    blobs::format(&config.root, config.cluster, false).unwrap();
+    config.uploads_open_max = 2;
+    let handle = blobs::Handle::open(config, runtime::Tasks::new()).await.unwrap();
+    let first = handle.create_upload(repository()).await.unwrap();
+    handle.create_upload(repository()).await.unwrap();
+    assert!(matches!(handle.create_upload(repository()).await, Err(UploadError::TooMany)));
+    assert!(handle.cancel_upload(first).await.unwrap());
+    assert!(!handle.cancel_upload(first).await.unwrap());
+    handle.create_upload(repository()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_expire_on_the_callers_clock() {
+    let room = Room::new().await;
+    room.handle.note_cluster_time(1_000);
+    let old = room.create().await;
+    let kept = room.create().await;
+    room.handle.note_cluster_time(5_000);
+    room.append(kept, b"progress").await.unwrap();
+    assert_eq!(room.handle.expire_uploads(5_500, 4_500).await, 0);
+    // The clock survives a restart in the records.
+    let room = room.reopen().await;
+    assert_eq!(room.handle.expire_uploads(5_501, 4_500).await, 1);
+    assert!(matches!(room.handle.upload_status(old).await, Err(UploadError::Unknown)));
+    assert_eq!(room.handle.upload_status(kept).await.unwrap().offset, 8);
+    assert_eq!(room.handle.expire_uploads(20_000, 4_500).await, 1);
+    assert_eq!(room.staging(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_opened_before_the_clock_is_known_is_not_expired_at_once() {
+    let room = Room::new().await;
+    let session = room.create().await;
+    assert_eq!(room.handle.expire_uploads(10_000_000, 1_000).await, 0);
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, 0);
+    assert_eq!(room.handle.expire_uploads(10_001_001, 1_000).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_opened_once_and_only_by_its_cluster() {
+    let room = Room::new().await;
+    let second = common::try_open(room.directory.path()).await;
+    assert!(matches!(second, Err(OpenError::InUse { .. })));
+    let directory = room.crash().await;
+    let mut config = common::config(directory.path());
+    config.cluster = domain::ClusterId([8; 16]);
+    let other = blobs::Handle::open(config, runtime::Tasks::new()).await;
+    assert!(matches!(other, Err(OpenError::OtherCluster { .. })));
+    fs::remove_file(directory.path().join("blobs/STORE")).unwrap();
+    let unmounted = common::try_open(directory.path()).await;
+    assert!(matches!(unmounted, Err(OpenError::NotFormatted { .. })));
+    assert!(names(&directory.path().join("blobs")).contains(&"data".to_owned()));
+}
