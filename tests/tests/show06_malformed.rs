@@ -1,5 +1,6 @@
 //! Malformed everything gets the specified error: never a 500, never a panic, and nothing is stored.
 
+use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
@@ -283,21 +284,33 @@ async fn bodies_that_break_off_and_requests_that_are_none() {
     cluster.finish().await;
 }
 
-#[tokio::test]
-async fn mistakes_in_the_configuration_are_all_named_before_anything_starts() {
+/// What the node says of a configuration that it does not start with.
+fn refused_configuration(text: &str, data: &Path) -> String {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("node.toml");
-    let data = directory.path().join("data");
-    let text = format!(
-        "[storage]\ndata = {:?}\n\n[raft]\nprofle = \"lan\"\n\n[http]\nlisten = \"nonsense\"\n\n[peer]\nlisten = \"0.0.0.0:7001\"\n",
-        data.display().to_string()
-    );
+    let text = format!("[storage]\ndata = {:?}\n{text}", data.display().to_string());
     std::fs::write(&file, text).expect("a temporary directory is writable");
     let output = Command::new(&binaries().node).arg("--config").arg(&file).output().expect("the node runs");
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{words}");
-    for part in ["raft.profle", "raft.profile", "http.listen", "peer.insecure", "node.toml:5"] {
+    assert!(!words.contains("panicked"), "{words}");
+    words
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_all_named_before_anything_starts() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data = directory.path().join("data");
+    let words =
+        refused_configuration("[raft]\nprofle = \"lan\"\n[http]\nlisten = \"nonsense\"\n[raaft]\nx = 1\n", &data);
+    for part in ["3 problems", "node.toml:4", "raft.profle", "did you mean raft.profile", "http.listen", "raaft"] {
         assert!(words.contains(part), "{part} is not named in:\n{words}");
     }
-    assert!(!words.contains("panicked") && !data.exists(), "{words}");
+    let words = refused_configuration("[peer]\nlisten = \"0.0.0.0:7001\"\n[log]\ncolour = true\n", &data);
+    for part in ["peer.listen", "peer.insecure", "log.colour"] {
+        assert!(words.contains(part), "{part} is not named in:\n{words}");
+    }
+    let words = refused_configuration("this is not TOML", &data);
+    assert!(words.contains("node.toml:3"), "{words}");
+    assert!(!data.exists(), "a refused configuration left files behind");
 }
