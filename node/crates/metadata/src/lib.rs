@@ -2,12 +2,15 @@
 //!
 //! Owns the replicated state (design §3) and the one door to openraft. It knows nothing of blob bytes, OCI JSON or HTTP.
 
+pub mod apply;
 pub mod birth;
 pub mod command;
 pub mod handle;
 pub mod outcome;
 pub mod rows;
+pub mod state;
 pub mod view;
+pub mod wire;
 
 pub use command::Command;
 pub use handle::Handle;
