@@ -14,7 +14,6 @@ pub mod config;
 mod core;
 mod durable;
 mod flight;
-mod groups;
 pub mod handle;
 mod inventory;
 mod network;
@@ -29,3 +28,8 @@ mod worker;
 
 pub use config::Config;
 pub use handle::Handle;
+
+#[cfg(test)]
+mod room_test;
+#[cfg(test)]
+mod world_test;

@@ -11,7 +11,6 @@ use tonic::{Code, Status, Streaming};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::groups;
 use crate::wire::{Part, ReadRequest, SmallReply, digest_to_wire};
 
 /// Why a source did not deliver.
@@ -84,7 +83,7 @@ pub(crate) async fn read(
     if header.size != size {
         return Err(SourceError::Copy(format!("copy has {} bytes, the blob has {size}", header.size)));
     }
-    let expected = if request.with_values { groups::count(size) * 32 } else { 0 };
+    let expected = if request.with_values { blobs::group_count(size) * 32 } else { 0 };
     if header.values_bytes != expected {
         return Err(SourceError::Copy(format!("{} bytes of group values, {expected} expected", header.values_bytes)));
     }

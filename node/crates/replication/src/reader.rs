@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobs::handle::{ByteStream, ReadError, Stored};
+use blobs::Groups;
 use bytes::Bytes;
 use domain::{ByteRange, CopyId, Digest, NodeId, limits};
 use futures_util::{StreamExt, stream};
@@ -14,7 +15,6 @@ use metadata::rows;
 use crate::config::{FAR_AHEAD_BYTES, GROUP};
 use crate::core::{Core, stored};
 use crate::flight::{End, Flight, Follower};
-use crate::groups::{self, Values};
 use crate::handle::FetchError;
 use crate::network::{self, RemoteRead, SourceError};
 use crate::transfer::{self, told};
@@ -203,10 +203,15 @@ async fn behind(follower: &mut Follower, cursor: u64, end: u64) -> Result<Option
     }
 }
 
+/// The groups that a range touches, clipped to the size.
+fn around(start: u64, end: u64, size: u64) -> (u64, u64) {
+    (start / GROUP * GROUP, end.div_ceil(GROUP).saturating_mul(GROUP).min(size))
+}
+
 /// Verified groups straight from holders, without staging.
 #[derive(Default)]
 struct Direct {
-    values: Option<Values>,
+    values: Option<Groups>,
     /// Node, stream, and where its next group begins.
     remote: Option<(NodeId, RemoteRead, u64)>,
     /// Holders that failed since the last group.
@@ -233,7 +238,7 @@ impl Direct {
                 let until = until.min(group.len()).min(from + limits::BULK_MESSAGE_BYTES);
                 return Ok(group.slice(from..until));
             }
-            let (start, stop) = groups::around(cursor, end, blob.size);
+            let (start, stop) = around(cursor, end, blob.size);
             let node = match &self.remote {
                 Some((node, _, at)) if *at == start => *node,
                 _ => self.choose(core, digest, blob.size)?,
@@ -282,7 +287,7 @@ impl Direct {
             if self.values.is_none() {
                 let raw =
                     if with_values { remote.values.clone() } else { Bytes::copy_from_slice(blob.root.as_bytes()) };
-                self.values = Values::prove(blob.root, blob.size, raw);
+                self.values = Groups::prove(blob.size, &blob.root, raw);
             }
             self.remote = Some((node, remote, start));
         }
@@ -291,11 +296,24 @@ impl Direct {
         let (_, remote, at) = self.remote.as_mut().ok_or_else(|| bad("no stream"))?;
         let length = usize::try_from(GROUP.min(stop - start)).expect("a group fits");
         let group = remote.take(length).await?;
-        if !values.holds(start, &group) {
+        if !values.verify(start / GROUP, &group) {
             return Err(bad("sent damaged bytes"));
         }
         *at = start + length as u64;
         running.received(length);
         Ok(group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_widen_to_whole_groups() {
+        assert_eq!(around(0, 1, 10), (0, 10));
+        assert_eq!(around(GROUP + 5, GROUP + 6, 5 * GROUP), (GROUP, 2 * GROUP));
+        assert_eq!(around(GROUP, 2 * GROUP, 2 * GROUP), (GROUP, 2 * GROUP));
+        assert_eq!(around(2 * GROUP, 2 * GROUP + 3, 2 * GROUP + 3), (2 * GROUP, 2 * GROUP + 3));
     }
 }

@@ -17,7 +17,6 @@ use tracing::{debug, info, warn};
 use crate::config::GROUP;
 use crate::core::Core;
 use crate::flight::{Departed, End, Flight};
-use crate::groups;
 use crate::handle::FetchError;
 use crate::network::{self, SourceError};
 use crate::report::Settled;
@@ -230,7 +229,7 @@ fn one_value(flight: &Flight) -> Bytes {
 /// Opens staging after proving the values.
 async fn begin(core: &Core, flight: &Flight, values: Bytes) -> Result<Ingest, Attempt> {
     let (size, root) = (flight.blob.size, flight.blob.root);
-    if groups::Values::prove(root, size, values.clone()).is_none() {
+    if blobs::Groups::prove(size, &root, values.clone()).is_none() {
         return Err(Attempt::Source(SourceError::Copy("group values do not lead to the root".to_owned())));
     }
     core.blobs.ingest(flight.digest, size, root, values).await.map_err(|error| Attempt::Local(error.to_string()))
