@@ -16,7 +16,7 @@ pub(crate) const VALUE_BYTES: usize = 32;
 const GROUP: u64 = GROUP_BYTES as u64;
 
 /// Groups of a blob; at least one.
-pub(crate) fn group_count(size: u64) -> u64 {
+pub fn group_count(size: u64) -> u64 {
     size.div_ceil(GROUP).max(1)
 }
 
@@ -27,14 +27,14 @@ pub(crate) fn group_range(size: u64, index: u64) -> std::ops::Range<u64> {
 
 /// Values of a blob, proved against its root.
 #[derive(Clone, Debug)]
-pub(crate) struct Groups {
+pub struct Groups {
     size: u64,
     values: Bytes,
 }
 
 impl Groups {
     /// Takes values when they merge to `root`, else `None`.
-    pub(crate) fn prove(size: u64, root: &Blake3Root, values: Bytes) -> Option<Self> {
+    pub fn prove(size: u64, root: &Blake3Root, values: Bytes) -> Option<Self> {
         let count = usize::try_from(group_count(size)).ok()?;
         let proved = count.checked_mul(VALUE_BYTES) == Some(values.len()) && merge(&values) == *root;
         proved.then_some(Groups { size, values })
@@ -59,7 +59,7 @@ impl Groups {
     }
 
     /// Whether `bytes` are exactly group `index`.
-    pub(crate) fn verify(&self, index: u64, bytes: &[u8]) -> bool {
+    pub fn verify(&self, index: u64, bytes: &[u8]) -> bool {
         if index >= self.count() {
             return false;
         }

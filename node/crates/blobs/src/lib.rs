@@ -24,6 +24,7 @@ mod space;
 mod store;
 
 pub use format::{FormatError, format};
+pub use groups::{Groups, group_count};
 pub use handle::Handle;
 pub use space::Reserve;
 pub use store::{Config, OpenError};

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use blobs::handle::{ByteStream, ReadError, Stored};
 use blobs::Groups;
+use blobs::handle::{ByteStream, ReadError, Stored};
 use bytes::Bytes;
 use domain::{ByteRange, CopyId, Digest, NodeId, limits};
 use futures_util::{StreamExt, stream};

@@ -128,7 +128,8 @@ impl Cluster for Port {
 
     fn wanted(&self, last: Option<&Digest>, limit: usize) -> Result<Vec<rows::Wanted>, view::Error> {
         let rows = self.world.rows();
-        let own = rows.wanted.iter().filter(|(node, digest)| *node == self.node && last.is_none_or(|last| digest > last));
+        let own =
+            rows.wanted.iter().filter(|(node, digest)| *node == self.node && last.is_none_or(|last| digest > last));
         let row = |digest: &Digest| rows::Wanted { digest: *digest, size: rows.blobs[digest].size, since_ms: 0 };
         Ok(own.take(limit).map(|(_, digest)| row(digest)).collect())
     }
@@ -266,4 +267,3 @@ impl Node {
         file.write_all_at(&[byte[0] ^ 1], at).unwrap();
     }
 }
-
