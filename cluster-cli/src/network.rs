@@ -1,0 +1,267 @@
+//! The gRPC side: asks nodes, follows endpoints, turns answers into our own words at once.
+
+use std::future::Future;
+use std::time::Duration;
+
+use domain::{Durability, Place};
+use proto::admin::admin_client::AdminClient;
+use proto::admin::{
+    ClusterStatusRequest, InitRequest, JoinRequest, LeaveRequest, LeaveResponse, NodeStatusRequest, Place as WirePlace,
+    Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, TransferLeaderRequest,
+};
+use serde::Serialize;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::cluster::{Cluster, Node};
+use crate::failure::{Exit, Failure};
+use crate::wire::{cluster_from_wire, known, node_from_wire};
+
+type Client = AdminClient<Channel>;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+const WRITE_DEADLINE: Duration = Duration::from_secs(40);
+/// Metadata key of what to do next (proto/admin.proto).
+const NEXT: &str = "longshore-next-bin";
+
+/// Nodes to ask, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    list: Vec<String>,
+    /// Say on standard error when the next one is tried.
+    verbose: bool,
+}
+
+/// What leaving would take along.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Departure {
+    pub(crate) revision: u64,
+    pub(crate) copies: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last_copies: u64,
+    pub(crate) last_copy_bytes: u64,
+    pub(crate) examples: Vec<(String, u64)>,
+}
+
+/// A policy row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Policy {
+    pub(crate) prefix: String,
+    pub(crate) durability: String,
+    pub(crate) sparse: bool,
+    pub(crate) immutable_tags: Vec<String>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(list: Vec<String>) -> Self {
+        Endpoints { list, verbose: true }
+    }
+
+    /// Says nothing when an endpoint does not answer, for those that ask again and again.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.verbose = false;
+        self
+    }
+
+    /// The cluster, as the first node that answers sees it.
+    pub(crate) async fn cluster(&self) -> Result<Cluster, Failure> {
+        let ask = |mut client: Client| async move { client.cluster_status(ClusterStatusRequest {}).await };
+        let answer = self.ask(READ_DEADLINE, ask).await?.into_inner();
+        Ok(cluster_from_wire(answer))
+    }
+
+    /// Takes a region out, or says what that would do.
+    pub(crate) async fn leave(&self, region: &str, force: bool, dry_run: bool) -> Result<Departure, Failure> {
+        let request = LeaveRequest { region: region.to_owned(), force, dry_run };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.leave(request).await }
+        };
+        let LeaveResponse { revision, copies, bytes, last_copies, last_copy_bytes, examples } =
+            self.ask(WRITE_DEADLINE, ask).await?.into_inner();
+        let examples = examples.into_iter().map(|copy| (copy.digest, copy.bytes)).collect();
+        Ok(Departure { revision, copies, bytes, last_copies, last_copy_bytes, examples })
+    }
+
+    /// Sets a policy; gives the revision.
+    pub(crate) async fn set_policy(&self, prefix: &str, durability: Durability) -> Result<u64, Failure> {
+        let request = SetPolicyRequest { prefix: prefix.to_owned(), durability: Some(durability.to_string()) };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.set_policy(request).await }
+        };
+        Ok(self.ask(WRITE_DEADLINE, ask).await?.into_inner().revision)
+    }
+
+    /// All policies.
+    pub(crate) async fn policies(&self) -> Result<Vec<Policy>, Failure> {
+        let ask = |mut client: Client| async move { client.show_policies(ShowPoliciesRequest {}).await };
+        let show = |WirePolicy { prefix, durability, sparse, immutable_tags }| Policy {
+            prefix,
+            durability,
+            sparse,
+            immutable_tags,
+        };
+        Ok(self.ask(READ_DEADLINE, ask).await?.into_inner().policies.into_iter().map(show).collect())
+    }
+
+    /// Hands leadership over; gives the node that leads then, as far as known.
+    pub(crate) async fn transfer_leader(&self, to: &str) -> Result<Option<u64>, Failure> {
+        let request = TransferLeaderRequest { to: to.to_owned() };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.transfer_leader(request).await }
+        };
+        Ok(known(self.ask(WRITE_DEADLINE, ask).await?.into_inner().leader))
+    }
+
+    /// Asks one node after the other until one answers for good or refuses.
+    async fn ask<T, F, R>(&self, deadline: Duration, call: F) -> Result<T, Failure>
+    where
+        F: Fn(Client) -> R,
+        R: Future<Output = Result<T, Status>>,
+    {
+        let mut tried = Vec::new();
+        for (position, endpoint) in self.list.iter().enumerate() {
+            let status = match connect(endpoint).await {
+                Err(why) => Status::unavailable(why),
+                Ok(client) => match tokio::time::timeout(deadline, call(client)).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(status)) => status,
+                    Err(_) => Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs())),
+                },
+            };
+            // Only what certainly changed nothing is asked of the next one.
+            if status.code() != Code::Unavailable {
+                return Err(from_status(&status));
+            }
+            let next = self.list.get(position + 1);
+            if let Some(next) = next.filter(|_| self.verbose) {
+                eprintln!("{endpoint}: {}; trying {next}", status.message());
+            }
+            tried.push((endpoint, status));
+        }
+        if let [(_, only)] = tried.as_slice()
+            && next_of(only).is_some()
+        {
+            return Err(from_status(only));
+        }
+        let lines = tried.iter().map(|(endpoint, status)| format!("{endpoint}   {}", status.message())).collect();
+        let next =
+            "start the nodes (`cluster-cli dev` for a local cluster), or name one that runs with --endpoint host:port";
+        Err(Failure::new(Exit::NotNow, "no node could answer", next).with_details(lines))
+    }
+}
+
+/// Asks a single node about itself.
+pub(crate) async fn node_status(endpoint: &str, deadline: Duration) -> Result<Node, Failure> {
+    let ask = async {
+        let mut client = connect(endpoint).await.map_err(Status::unavailable)?;
+        client.node_status(NodeStatusRequest {}).await
+    };
+    match tokio::time::timeout(deadline, ask).await {
+        Ok(Ok(answer)) => Ok(node_from_wire(answer.into_inner())),
+        Ok(Err(status)) => Err(at(endpoint, &status)),
+        Err(_) => Err(at(endpoint, &Status::unavailable(format!("no answer within {} ms", deadline.as_millis())))),
+    }
+}
+
+/// Makes a node the first of a new cluster.
+pub(crate) async fn init(
+    endpoint: &str,
+    region: &str,
+    place: Option<Place>,
+    durability: Durability,
+) -> Result<Node, Failure> {
+    let durability = durability.to_string();
+    let request = InitRequest { region: region.to_owned(), place: place.map(place_to_wire), durability };
+    let answer = one(endpoint, |mut client| async move { client.init(request).await }).await?;
+    Ok(node_from_wire(answer.into_inner().node.unwrap_or_default()))
+}
+
+/// Makes a node a member of the cluster of `member`.
+pub(crate) async fn join(
+    endpoint: &str,
+    member: &str,
+    region: &str,
+    place: Option<Place>,
+    replace: Option<u64>,
+) -> Result<Node, Failure> {
+    let request = JoinRequest {
+        member: member.to_owned(),
+        region: region.to_owned(),
+        place: place.map(place_to_wire),
+        replace: replace.unwrap_or(0),
+    };
+    let answer = one(endpoint, |mut client| async move { client.join(request).await }).await?;
+    Ok(node_from_wire(answer.into_inner().node.unwrap_or_default()))
+}
+
+/// A verb for one particular node.
+async fn one<T, F, R>(endpoint: &str, call: F) -> Result<T, Failure>
+where
+    F: FnOnce(Client) -> R,
+    R: Future<Output = Result<T, Status>>,
+{
+    let client = connect(endpoint).await.map_err(|why| {
+        let next = "start the node with `longshore-node --config FILE`, or name its peer door with --node";
+        Failure::new(Exit::NotNow, format!("the node at {endpoint} does not answer: {why}"), next)
+    })?;
+    match tokio::time::timeout(WRITE_DEADLINE, call(client)).await {
+        Ok(answer) => answer.map_err(|status| from_status(&status)),
+        Err(_) => {
+            let what = format!("the node at {endpoint} gave no answer within {} s", WRITE_DEADLINE.as_secs());
+            Err(Failure::new(Exit::NotNow, what, "run the same command again: repeating it is safe"))
+        }
+    }
+}
+
+async fn connect(endpoint: &str) -> Result<Client, String> {
+    let target = Endpoint::from_shared(format!("http://{endpoint}")).map_err(|_| "is not a host:port".to_owned())?;
+    let target = target.connect_timeout(CONNECT_DEADLINE).tcp_nodelay(true);
+    match tokio::time::timeout(CONNECT_DEADLINE, target.connect()).await {
+        Ok(Ok(channel)) => Ok(AdminClient::new(channel)),
+        Ok(Err(error)) => Err(innermost(&error)),
+        Err(_) => Err(format!("no connection within {} s", CONNECT_DEADLINE.as_secs())),
+    }
+}
+
+/// The root of an error, in words.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    match current.downcast_ref::<std::io::Error>() {
+        Some(io) => crate::failure::explain(io),
+        None => current.to_string(),
+    }
+}
+
+fn next_of(status: &Status) -> Option<String> {
+    let value = status.metadata().get_bin(NEXT)?.to_bytes().ok()?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+fn at(endpoint: &str, status: &Status) -> Failure {
+    let mut failure = from_status(status);
+    failure.what = format!("{endpoint}: {}", failure.what);
+    failure
+}
+
+fn from_status(status: &Status) -> Failure {
+    let exit = match status.code() {
+        Code::FailedPrecondition => Exit::Refused,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::NotNow,
+        Code::InvalidArgument => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    let what = if status.message().is_empty() { status.code().description() } else { status.message() };
+    Failure::new(exit, what, next_of(status).unwrap_or_default())
+}
+
+fn place_to_wire(place: Place) -> WirePlace {
+    let Place { latitude_micros, longitude_micros } = place;
+    WirePlace { latitude_micros, longitude_micros }
+}

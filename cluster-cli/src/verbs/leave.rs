@@ -1,0 +1,121 @@
+//! `leave`.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use crate::args::Leave;
+use crate::failure::{Exit, Failure};
+use crate::network::{Departure, Endpoints};
+use crate::show::units;
+use crate::verbs::print_json;
+
+pub(crate) async fn leave(options: Leave) -> Result<(), Failure> {
+    let Leave { region, force, dry_run, yes, endpoints, output } = options;
+    let name = region.as_str();
+    let endpoints = Endpoints::new(endpoints.endpoints);
+    let departure = endpoints.leave(name, force, true).await?;
+    if dry_run {
+        if output.json {
+            return print_json(&departure);
+        }
+        println!("{}", describe(name, &departure));
+        return Ok(());
+    }
+    if departure.last_copies > 0 && !force {
+        return Err(last_copies(name, &departure));
+    }
+    // In a script --force is word enough; on a terminal it is asked for once more.
+    let told = yes || (force && !std::io::stdin().is_terminal());
+    if !told {
+        confirm(name, &departure)?;
+    }
+    let left = endpoints.leave(name, force, false).await?;
+    if output.json {
+        return print_json(&left);
+    }
+    println!("{name} leaves the cluster as of revision {}; its node can be stopped", units::thousands(left.revision));
+    Ok(())
+}
+
+fn describe(name: &str, departure: &Departure) -> String {
+    let Departure { copies, bytes, last_copies, last_copy_bytes, .. } = departure;
+    let all = format!("{} ({})", units::count(*copies, "copy of a blob", "copies of blobs"), units::bytes(*bytes));
+    if *last_copies == 0 {
+        return format!("{name} would take {all} along; every one of these blobs is held by another region too");
+    }
+    let last = format!("{} ({})", units::count(*last_copies, "blob", "blobs"), units::bytes(*last_copy_bytes));
+    format!("{name} would take {all} along, and with them the last copy of {last}\n{}", examples(departure).join("\n"))
+}
+
+fn examples(departure: &Departure) -> Vec<String> {
+    let mut lines: Vec<String> = departure
+        .examples
+        .iter()
+        .map(|(digest, bytes)| format!("{digest:.19}…  {:>9}", units::bytes(*bytes)))
+        .collect();
+    let named = departure.examples.len() as u64;
+    if departure.last_copies > named {
+        lines.push(format!("and {} more", units::thousands(departure.last_copies - named)));
+    }
+    lines
+}
+
+fn last_copies(name: &str, departure: &Departure) -> Failure {
+    let blobs = units::count(departure.last_copies, "blob", "blobs");
+    let what = format!("{name} holds the last copy of {blobs} ({})", units::bytes(departure.last_copy_bytes));
+    let next = format!(
+        "wait until other regions hold them (`cluster-cli status` shows their backlog), then run this again. \
+         To give them up: cluster-cli leave {name} --force"
+    );
+    Failure::new(Exit::Refused, what, next).with_details(examples(departure))
+}
+
+/// Asks on a terminal; a script must say `--yes`.
+fn confirm(name: &str, departure: &Departure) -> Result<(), Failure> {
+    println!("{}", describe(name, departure));
+    if !std::io::stdin().is_terminal() {
+        let what = format!("leaving takes {name} out of the cluster for good, and nobody is here to be asked");
+        return Err(Failure::new(Exit::Usage, what, "add --yes"));
+    }
+    print!("Take {name} out of the cluster for good? Type its name to go on: ");
+    let _shown = std::io::stdout().flush();
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if read.is_ok() && line.trim() == name {
+        return Ok(());
+    }
+    Err(Failure::failed("nothing was changed", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn departure(last_copies: u64) -> Departure {
+        Departure {
+            revision: 9,
+            copies: 5,
+            bytes: 3_000_000_000,
+            last_copies,
+            last_copy_bytes: 1_213_002_000,
+            examples: vec![("sha256:3f0011223344556677".to_owned(), 812_000_000)],
+        }
+    }
+
+    #[test]
+    fn last_copies_are_refused_by_name_with_the_way_out() {
+        let told = last_copies("tokyo", &departure(3)).to_string();
+        let expected = "\
+error: tokyo holds the last copy of 3 blobs (1.21 GB)
+  sha256:3f0011223344…     812 MB
+  and 2 more
+next: wait until other regions hold them (`cluster-cli status` shows their backlog), then run this again. To give them up: cluster-cli leave tokyo --force";
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_dry_run_counts_what_goes() {
+        let told = describe("tokyo", &departure(0));
+        let expected = "tokyo would take 5 copies of blobs (3.00 GB) along; every one of these blobs is held by another region too";
+        assert_eq!(told, expected);
+    }
+}
