@@ -13,6 +13,7 @@ pub mod image;
 pub mod logs;
 pub mod mesh;
 pub mod network;
+pub mod power;
 pub mod process;
 pub mod proxy;
 pub mod registry;
