@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use domain::{ClusterId, Durability, NodeId, StoreId};
+use domain::{ClusterId, Durability, Incarnation, NodeId, RegionId, StoreId};
 use runtime::Tasks;
+
+mod identity;
+mod mint;
+mod start;
 
 use crate::command::NewNode;
 use crate::handle::Handle;
@@ -96,14 +100,23 @@ pub enum Error {
 /// Formats the blob store for a cluster and gives its id; for one already formatted for it, that id.
 pub type FormatStore = Box<dyn FnOnce(ClusterId) -> Result<StoreId, String> + Send>;
 
-/// Opens an existing member, or says that there is none.
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
+/// Opens an existing member, or says that there is none. `store` is the id of the blob store as it lies on disk.
 pub async fn open(config: Config, store: Option<StoreId>, tasks: Tasks) -> Result<Opened, Error> {
-    unimplemented!()
+    let Some(identity) = identity::read(&config.data)? else { return Ok(Opened::Unjoined) };
+    if store != Some(identity.store) {
+        let found = store.map_or("none".to_owned(), |store| store.to_string());
+        return Err(Error::Identity {
+            detail: format!(
+                "the blob store holds id {found}, this node's identity names {}; mount the right disk, or join anew \
+                 with an empty data directory and `cluster-cli join --replace {}`",
+                identity.store, identity.node
+            ),
+        });
+    }
+    start::start(config, identity, start::Begin::Existing, tasks).await.map(Opened::Member)
 }
 
-/// Genesis: this node becomes node 1 of region 1. Repeatable after a crash.
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
+/// Genesis: this node becomes node 1 of region 1. Repeatable after a crash: the identity file is written last.
 pub async fn init(
     config: Config,
     node: NewNode,
@@ -111,12 +124,29 @@ pub async fn init(
     format: FormatStore,
     tasks: Tasks,
 ) -> Result<Handle, Error> {
-    unimplemented!()
+    refuse_member(&config)?;
+    check_address(&config)?;
+    let cluster = match start::stamped_cluster(&config)? {
+        Some(cluster) => cluster,
+        None => runtime::random::cluster_id(),
+    };
+    let store = format(cluster).map_err(|detail| Error::Storage { detail })?;
+    let identity = identity::File {
+        cluster,
+        incarnation: Incarnation(1),
+        node: NodeId(1),
+        region: RegionId(1),
+        region_name: node.region.clone(),
+        store,
+    };
+    let handle = start::start(config.clone(), identity.clone(), start::Begin::Genesis(node, durability), tasks).await?;
+    identity::write(&config.data, &identity)?;
+    tracing::info!(cluster = %identity.cluster, region = %identity.region_name, "cluster was born");
+    Ok(handle)
 }
 
 /// Joins the cluster of `member` (`host:port` of any member's peer door). Repeatable after a crash. Returns when the
 /// node is minted and Raft runs; becoming voter, backfilling and ready happen by themselves and show in the rows.
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
 pub async fn join(
     config: Config,
     member: String,
@@ -125,5 +155,60 @@ pub async fn join(
     format: FormatStore,
     tasks: Tasks,
 ) -> Result<Handle, Error> {
-    unimplemented!()
+    refuse_member(&config)?;
+    check_address(&config)?;
+    let minted = mint::ask(&config, &member, &node, replace).await?;
+    if let Some(cluster) = start::stamped_cluster(&config)?
+        && cluster != minted.cluster
+    {
+        return Err(Error::Identity {
+            detail: format!(
+                "the data directory holds an unfinished start in cluster {cluster}, {member} belongs to {}; empty the \
+                 data directory first",
+                minted.cluster
+            ),
+        });
+    }
+    let store = format(minted.cluster).map_err(|detail| Error::Storage { detail })?;
+    let identity = identity::File {
+        cluster: minted.cluster,
+        incarnation: minted.incarnation,
+        node: minted.node,
+        region: minted.region,
+        region_name: node.region,
+        store,
+    };
+    start::create_files(&config, &identity)?;
+    identity::write(&config.data, &identity)?;
+    tracing::info!(cluster = %identity.cluster, node = %identity.node, region = %identity.region_name, "node joins");
+    start::start(config, identity, start::Begin::Existing, tasks).await
+}
+
+/// The region name of the identity on disk, if the node has one.
+pub fn is_member(config: &Config) -> Result<bool, Error> {
+    Ok(identity::read(&config.data)?.is_some())
+}
+
+fn refuse_member(config: &Config) -> Result<(), Error> {
+    match identity::read(&config.data)? {
+        Some(identity) => Err(Error::AlreadyMember { cluster: identity.cluster, node: identity.node }),
+        None => Ok(()),
+    }
+}
+
+/// Peers dial this address without TLS until the trust issue, so it must be loopback unless insecurity is accepted.
+fn check_address(config: &Config) -> Result<(), Error> {
+    let host = config.peer_address.rsplit_once(':').map_or(config.peer_address.as_str(), |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback || config.insecure {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        detail: format!(
+            "peer address {} is not loopback and connections between nodes are not encrypted yet; set peer.insecure = \
+             true to accept that",
+            config.peer_address
+        ),
+    })
 }

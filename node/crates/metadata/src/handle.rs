@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use crate::command::{Command, StoreClaim};
 use crate::outcome::{Outcome, Refusal};
-use crate::view::{self, View};
+use crate::raft::member::Member;
+use crate::view::{self, Freshness, View};
 
 /// Who asks, for the log's display fields.
 #[derive(Clone, Debug)]
@@ -136,65 +137,118 @@ pub struct Quorum {
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    _private: (),
+    member: Member,
 }
 
-#[expect(unused_variables, clippy::unused_async, reason = "filled in by the raft shell")]
 impl Handle {
+    pub(crate) fn new(member: Member) -> Self {
+        Handle { member }
+    }
+
     /// Proposes a command and waits until it is applied here (bounded), or says why not.
     ///
     /// Forwards to the leader, retries under one request id through leader changes for at most 30 s; whatever is
     /// unresolved then is `Unknown`.
     pub async fn propose(&self, origin: Origin, command: Command) -> Result<Applied, ProposeError> {
-        unimplemented!()
+        self.member.propose(origin, command).await
     }
+
     /// A view that meets `demand`, at or after `min_revision`.
     pub async fn view(&self, demand: Demand, min_revision: Option<Revision>) -> Result<View, ReadError> {
-        unimplemented!()
+        self.member.view(demand, min_revision).await
     }
+
     /// Local state, at once.
     pub fn local(&self) -> Result<View, view::Error> {
-        unimplemented!()
+        self.member.local_view(Freshness::Local)
     }
+
     /// Becomes a new value whenever the space changed (a snapshot changes all).
     pub fn watch(&self, space: Watched) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.member.file().watch(space)
     }
+
     /// This node.
     pub fn identity(&self) -> &Identity {
-        unimplemented!()
+        self.member.identity()
     }
+
     /// This node's claim, once its `OpenStore` is applied here; none before.
     pub fn claim(&self) -> Option<StoreClaim> {
-        unimplemented!()
+        *self.member.claims().borrow()
     }
+
     /// Waits for `claim`.
     pub async fn opened(&self) -> StoreClaim {
-        unimplemented!()
+        let mut claims = self.member.claims().subscribe();
+        loop {
+            if let Some(claim) = *claims.borrow_and_update() {
+                return claim;
+            }
+            if claims.changed().await.is_err() {
+                // The sender lives as long as this handle does.
+                std::future::pending::<()>().await;
+            }
+        }
     }
+
     /// Who leads, and whether a quorum is heard.
     pub fn quorum(&self) -> Quorum {
-        unimplemented!()
+        self.member.quorum()
     }
+
+    /// This node's state differs from the other regions' and is not served (promise 10).
+    pub fn is_diverged(&self) -> bool {
+        self.member.is_diverged()
+    }
+
+    /// Why reads are answered from local state now, if they are.
+    pub fn is_stale(&self) -> bool {
+        self.member.escape().is_on()
+    }
+
+    /// Longest wait through a fail-over, for callers that bound waits of their own alike.
+    pub fn failover_wait(&self) -> Duration {
+        self.member.timing().failover_wait
+    }
+
+    /// Bytes of the Raft log on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.member.log().bytes()
+    }
+
+    /// Whether this node has a vote.
+    pub fn is_voter(&self) -> bool {
+        self.member.is_voter()
+    }
+
     /// A gRPC channel to a node's peer door. Connects lazily; `None` for unknown or removed nodes.
     pub fn channel(&self, node: NodeId, class: ChannelClass) -> Option<tonic::transport::Channel> {
-        unimplemented!()
+        self.member.peers().channel(node, class)
     }
+
     /// Adds this room's gRPC services (Raft, forwarded proposals, minting) to a node's peer door.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        unimplemented!()
+        crate::raft::server::add_services(routes, &self.member);
     }
+
     /// Hands leadership to another voter, the most advanced one when none is named.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ProposeError> {
-        unimplemented!()
+        if self.member.hand_over(to).await {
+            Ok(())
+        } else {
+            Err(ProposeError::Unavailable { detail: "no other voter can take the leadership now".to_owned() })
+        }
     }
-    /// Stops Raft after a durable commit of the state.
+
+    /// Stops Raft after handing over leadership and a durable commit of the state.
     pub async fn shutdown(&self) {
-        unimplemented!()
+        self.member.shutdown().await;
     }
+
     /// Measured round trip to a node's peer door, if it was heard recently.
     pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
-        unimplemented!()
+        self.member.peers().round_trip(node)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod birth;
 pub mod command;
 pub mod handle;
 pub mod outcome;
+pub(crate) mod raft;
 pub mod rows;
 pub mod state;
 pub mod view;

@@ -61,15 +61,21 @@ impl Table<'_> {
     ///
     /// Fewer than `limit` means that none is left.
     pub fn delete_range(&mut self, bounds: Bounds<'_>, limit: usize) -> Result<usize, Error> {
+        Ok(self.delete_range_counted(bounds, limit)?.0)
+    }
+
+    /// As [`Table::delete_range`], with the bytes of the removed values.
+    pub fn delete_range_counted(&mut self, bounds: Bounds<'_>, limit: usize) -> Result<(usize, u64), Error> {
         if is_empty(&bounds) || limit == 0 {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let mut removed = 0;
+        let mut bytes = 0;
         for item in self.inner.extract_from_if::<&[u8], _>(bounds, |_, _| true).map_err(fail)?.take(limit) {
-            item.map_err(fail)?;
+            bytes += item.map_err(fail)?.1.value().len() as u64;
             removed += 1;
         }
-        Ok(removed)
+        Ok((removed, bytes))
     }
 
     /// At most `limit` entries within bounds, in key order.

@@ -1,0 +1,473 @@
+//! Duties: the leader's (cluster time, membership, forgetting lost stores, minting) and every node's own (opening its
+//! store, snapshots and purges, addresses of peers).
+//!
+//! Verbs only write rows; the loop here brings Raft's membership to what the rows say, so that a join goes on when the
+//! tool that began it is gone (ground.md §5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::{NodeId, RegionId, Revision, StoreId, limits};
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::impls::BasicNode;
+use proto::raft as pb;
+use runtime::{Backoff, clock, random};
+
+use crate::command::{Command, Proposal, StoreClaim};
+use crate::handle::{Origin, ProposeError};
+use crate::outcome::{Outcome, Refusal};
+use crate::raft::member::Member;
+use crate::raft::types::RaftMetrics;
+use crate::rows::{self, RegionState};
+use crate::view::{self, Freshness, View};
+use crate::wire;
+
+/// Interval of ticks while anything else is logged.
+const TICK_BUSY: Duration = Duration::from_secs(10);
+/// Interval of ticks of an idle cluster.
+const TICK_IDLE: Duration = Duration::from_secs(60);
+/// How often the rows are compared with Raft's membership when nothing wakes the loop.
+const STEP: Duration = Duration::from_millis(500);
+/// How long a learner of a busy log must keep up before it votes (design §7).
+const KEPT_UP: Duration = Duration::from_secs(10);
+/// A learner within so many entries of the log's end keeps up.
+const LAG_ENTRIES_MAX: u64 = 200;
+
+fn system() -> Origin {
+    Origin { actor: "system".to_owned() }
+}
+
+/// What the leader should do next; decided without I/O.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Make a node of the rows a learner.
+    AddLearner(NodeId, String),
+    /// Give a learner that keeps up a vote, in the same change that takes it from nodes the rows no longer name: these
+    /// are the voters from then on.
+    Promote(BTreeSet<NodeId>),
+    /// Take away what the rows no longer name.
+    Remove(BTreeSet<NodeId>),
+    /// Leave a joint configuration that was left behind.
+    LeaveJoint,
+    /// The region's node takes part: it begins to refill.
+    Backfill(RegionId),
+    /// Remove the rows of a store that is not open.
+    Forget(StoreId),
+}
+
+/// Raft's membership as the plan needs it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Members {
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) learners: BTreeSet<NodeId>,
+    pub(crate) joint: bool,
+    /// Learners whose log keeps up.
+    pub(crate) kept_up: BTreeSet<NodeId>,
+}
+
+/// The next duty, most urgent first; none when rows and membership agree.
+pub(crate) fn plan(
+    nodes: &[rows::Node],
+    regions: &[rows::Region],
+    stores_to_forget: &[StoreId],
+    members: &Members,
+) -> Option<Duty> {
+    if members.joint {
+        return Some(Duty::LeaveJoint);
+    }
+    let known = |id: &NodeId| members.voters.contains(id) || members.learners.contains(id);
+    let wanted: BTreeMap<NodeId, &rows::Node> =
+        nodes.iter().filter(|node| !node.removed).map(|node| (node.id, node)).collect();
+    if let Some(node) = wanted.values().find(|node| !known(&node.id)) {
+        return Some(Duty::AddLearner(node.id, node.peer_address.clone()));
+    }
+    let staying: BTreeSet<NodeId> = members.voters.iter().filter(|id| wanted.contains_key(id)).copied().collect();
+    let votes = staying.len();
+    let ready = wanted.keys().find(|id| members.kept_up.contains(id));
+    if let Some(&node) = ready
+        && votes < limits::VOTERS_MAX
+    {
+        return Some(Duty::Promote(staying.into_iter().chain([node]).collect()));
+    }
+    // A node that is being replaced keeps its vote until its successor takes it over.
+    let awaited: BTreeSet<RegionId> =
+        wanted.values().filter(|node| members.learners.contains(&node.id)).map(|node| node.region).collect();
+    let replaced = |id: &NodeId| {
+        votes < limits::VOTERS_MAX && nodes.iter().any(|node| node.id == *id && awaited.contains(&node.region))
+    };
+    let gone = members.voters.iter().chain(&members.learners).filter(|id| !wanted.contains_key(id) && !replaced(id));
+    let extra: BTreeSet<NodeId> = gone.copied().collect();
+    if !extra.is_empty() {
+        return Some(Duty::Remove(extra));
+    }
+    let joining = |region: &&rows::Region| region.state == RegionState::Joining;
+    for region in regions.iter().filter(joining) {
+        let takes_part = |node: &&&rows::Node| {
+            node.region == region.id
+                && (members.voters.contains(&node.id)
+                    || votes >= limits::VOTERS_MAX && members.learners.contains(&node.id))
+        };
+        if wanted.values().find(takes_part).is_some() {
+            return Some(Duty::Backfill(region.id));
+        }
+    }
+    stores_to_forget.first().map(|store| Duty::Forget(*store))
+}
+
+/// Runs the leader's duties whenever this node leads.
+pub(crate) async fn run(member: Member) {
+    let token = member.tasks().token();
+    let mut quorum = member.quorum_changes();
+    let mut term = Term::default();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(STEP) => {}
+            changed = quorum.changed() => if changed.is_err() { return },
+            () = token.cancelled() => return,
+        }
+        let now = member.quorum();
+        if !now.is_leader || !now.heard {
+            term = Term::default();
+            continue;
+        }
+        if let Err(error) = term.step(&member).await {
+            tracing::warn!(error = %error, "leader could not do its duties, will try again");
+        }
+    }
+}
+
+/// What the leader remembers of its own term.
+#[derive(Default)]
+struct Term {
+    last_tick: Option<(Instant, Revision)>,
+    kept_up_since: BTreeMap<NodeId, Instant>,
+}
+
+/// Why a duty was not done.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    State(#[from] view::Error),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error("membership change failed: {0}")]
+    Membership(String),
+}
+
+impl Term {
+    async fn step(&mut self, member: &Member) -> Result<(), Error> {
+        let view = member.local_view(Freshness::Local)?;
+        if view.meta()?.is_none() {
+            return Ok(());
+        }
+        self.tick(member).await?;
+        let members = self.members(member);
+        let duty = {
+            let forget = stores_to_forget(&view)?;
+            plan(&view.nodes()?, &view.regions()?, &forget, &members)
+        };
+        match duty {
+            Some(duty) => perform(member, duty).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Advances cluster time from the monotonic clock.
+    async fn tick(&mut self, member: &Member) -> Result<(), Error> {
+        let now = clock::now();
+        let applied = member.applied();
+        let Some((at, index)) = self.last_tick else {
+            self.last_tick = Some((now, applied));
+            return Ok(());
+        };
+        let elapsed = now.duration_since(at);
+        let due = if applied > index { TICK_BUSY } else { TICK_IDLE };
+        if elapsed < due {
+            return Ok(());
+        }
+        let (hash_index, hash) = member.file().last_tick().unwrap_or((Revision(0), [0; 32]));
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let applied = member.propose(system(), Command::Tick { elapsed_ms, hash_index, hash }).await?;
+        self.last_tick = Some((now, applied.revision));
+        Ok(())
+    }
+
+    fn members(&mut self, member: &Member) -> Members {
+        let metrics = member.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let mut members = Members {
+            voters: membership.voter_ids().map(NodeId).collect(),
+            learners: membership.learner_ids().map(NodeId).collect(),
+            joint: membership.get_joint_config().len() > 1,
+            kept_up: BTreeSet::new(),
+        };
+        let now = clock::now();
+        self.kept_up_since.retain(|node, _| members.learners.contains(node));
+        for &node in &members.learners {
+            match learner_state(&metrics, node) {
+                Learner::Complete => {
+                    members.kept_up.insert(node);
+                }
+                Learner::Close => {
+                    let since = *self.kept_up_since.entry(node).or_insert(now);
+                    if now.duration_since(since) >= KEPT_UP {
+                        members.kept_up.insert(node);
+                    }
+                }
+                Learner::Behind => drop(self.kept_up_since.remove(&node)),
+            }
+        }
+        members
+    }
+}
+
+enum Learner {
+    /// Holds the whole log: an idle log counts as kept up at once.
+    Complete,
+    Close,
+    Behind,
+}
+
+fn learner_state(metrics: &RaftMetrics, node: NodeId) -> Learner {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let matched = metrics
+        .replication
+        .as_ref()
+        .and_then(|replication| replication.get(&node.0))
+        .and_then(|matched| matched.as_ref().map(|id| id.index));
+    match matched {
+        Some(index) if index >= last => Learner::Complete,
+        Some(index) if index + LAG_ENTRIES_MAX >= last => Learner::Close,
+        _ => Learner::Behind,
+    }
+}
+
+fn stores_to_forget(view: &View) -> Result<Vec<StoreId>, view::Error> {
+    let mut forget = Vec::new();
+    for store in view.stores()? {
+        if !store.open && !view.held_by(store.id, None, 1)?.is_empty() {
+            forget.push(store.id);
+        }
+    }
+    Ok(forget)
+}
+
+async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
+    tracing::info!(?duty, "leader acts on the rows");
+    let raft = member.raft();
+    let failed = |error: &dyn std::fmt::Display| Error::Membership(error.to_string());
+    let limit = member.timing().failover_wait;
+    let timed_out = |_| Error::Membership("no quorum within the deadline".to_owned());
+    match duty {
+        Duty::AddLearner(node, address) => {
+            let adding = raft.add_learner(node.0, BasicNode::new(address), false);
+            tokio::time::timeout(limit, adding).await.map_err(timed_out)?.map_err(|error| failed(&error))?;
+        }
+        Duty::Promote(voters) => {
+            let voters: BTreeSet<u64> = voters.into_iter().map(|node| node.0).collect();
+            let promoting = raft.change_membership(voters, false);
+            tokio::time::timeout(limit, promoting).await.map_err(timed_out)?.map_err(|error| failed(&error))?;
+        }
+        Duty::Remove(nodes) => {
+            if nodes.contains(&member.identity().node) {
+                // A removed node does not lead: somebody else carries the change out.
+                member.hand_over(None).await;
+                return Ok(());
+            }
+            let ids: BTreeSet<u64> = nodes.iter().map(|node| node.0).collect();
+            let voters: BTreeSet<u64> = {
+                let metrics = raft.metrics();
+                let metrics = metrics.borrow_watched();
+                metrics.membership_config.voter_ids().filter(|id| ids.contains(id)).collect()
+            };
+            let change =
+                if voters.is_empty() { ChangeMembers::RemoveNodes(ids) } else { ChangeMembers::RemoveVoters(voters) };
+            let removing = raft.change_membership(change, false);
+            tokio::time::timeout(limit, removing).await.map_err(timed_out)?.map_err(|error| failed(&error))?;
+        }
+        Duty::LeaveJoint => {
+            let target: BTreeSet<u64> = {
+                let metrics = raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let config = metrics.membership_config.membership().get_joint_config();
+                config.last().cloned().unwrap_or_default()
+            };
+            let leaving = raft.change_membership(target, false);
+            tokio::time::timeout(limit, leaving).await.map_err(timed_out)?.map_err(|error| failed(&error))?;
+        }
+        Duty::Backfill(region) => {
+            let state = RegionState::Backfilling;
+            member.propose(system(), Command::SetRegionState { region, state }).await?;
+        }
+        Duty::Forget(store) => {
+            member.propose(system(), Command::ForgetStore { store }).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Member {
+    /// Hands leadership to `to`, or to the voter whose log is longest.
+    pub(crate) async fn hand_over(&self, to: Option<NodeId>) -> bool {
+        let target = to.or_else(|| {
+            let metrics = self.raft().metrics();
+            let metrics = metrics.borrow_watched();
+            let me = self.identity().node.0;
+            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().filter(|id| *id != me).collect();
+            let replication = metrics.replication.as_ref()?;
+            let longest =
+                replication.iter().filter(|(id, _)| voters.contains(id)).max_by_key(|(_, matched)| **matched)?;
+            Some(NodeId(*longest.0))
+        });
+        match target {
+            Some(node) => self.raft().trigger().transfer_leader(node.0).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// Opens this node's store under a fresh boot, in the background until applied (design §7).
+pub(crate) async fn open_store(member: Member) {
+    let token = member.tasks().token();
+    let identity = member.identity().clone();
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    loop {
+        let command = Command::OpenStore {
+            store: identity.store,
+            node: identity.node,
+            region: identity.region,
+            format_level_max: crate::state::FORMAT_LEVEL,
+        };
+        match member.propose(system(), command).await {
+            Ok(applied) => {
+                if let Outcome::StoreOpened { boot } = applied.outcome {
+                    member.wait_applied(applied.revision, Duration::from_secs(60)).await;
+                    let claim = StoreClaim { store: identity.store, node: identity.node, boot };
+                    tracing::info!(store = %identity.store, %boot, "store is open");
+                    member.claims().send_replace(Some(claim));
+                    return;
+                }
+            }
+            Err(error) => tracing::debug!(error = %error, attempt = backoff.attempts(), "store is not open yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+            () = token.cancelled() => return,
+        }
+    }
+}
+
+/// Keeps the peers' addresses as the rows say.
+pub(crate) async fn follow_addresses(member: Member) {
+    let token = member.tasks().token();
+    let mut changes = member.file().watch(crate::handle::Watched::Cluster);
+    loop {
+        match member.local_view(Freshness::Local).and_then(|view| view.nodes()) {
+            Ok(nodes) if !nodes.is_empty() => {
+                let live = nodes.into_iter().filter(|node| !node.removed);
+                member.peers().set_addresses(live.map(|node| (node.id, node.peer_address)).collect());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %error, "addresses of the nodes cannot be read"),
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = token.cancelled() => return,
+        }
+    }
+}
+
+/// Builds snapshots and purges the log behind them, on every node (design §10).
+pub(crate) async fn maintain_log(member: Member) {
+    let token = member.tasks().token();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = token.cancelled() => return,
+        }
+        let config = member.config();
+        let (applied, purged, snapshot) = {
+            let metrics = member.raft().metrics();
+            let metrics = metrics.borrow_watched();
+            let index = |id: &Option<crate::raft::types::LogId>| id.as_ref().map_or(0, |id| id.index);
+            (index(&metrics.last_applied), index(&metrics.purged), index(&metrics.snapshot))
+        };
+        let too_big = member.log().bytes() > config.log_bytes_max;
+        let held = applied.saturating_sub(purged);
+        if !too_big && held <= config.log_entries_kept + config.snapshot_every {
+            continue;
+        }
+        // A log of few, big entries is cut to a half when it outgrows its bytes.
+        let kept = if too_big { config.log_entries_kept.min(held / 2) } else { config.log_entries_kept };
+        let upto = applied.saturating_sub(kept).min(member.file().spools().purge_limit());
+        if upto <= purged {
+            continue;
+        }
+        let trigger = member.raft().trigger();
+        let done = if snapshot < upto { trigger.snapshot().await } else { trigger.purge_log(upto).await };
+        if let Err(error) = done {
+            tracing::warn!(error = %error, "log cannot be purged");
+        }
+    }
+}
+
+/// Mints a node for one that wants to join, through whichever node it asked.
+pub(crate) async fn mint(member: &Member, proposal: Bytes) -> Result<pb::MintReply, tonic::Status> {
+    let proposal =
+        wire::decode_proposal(proposal).map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
+    let Command::MintNode { node, replace } = proposal.command else {
+        return Err(tonic::Status::invalid_argument("only a MintNode may be asked for here"));
+    };
+    let unavailable = |detail: String| pb::MintReply { unavailable: detail, ..pb::MintReply::default() };
+    let view = match member.view(crate::handle::Demand::Strict, None).await {
+        Ok(view) => view,
+        Err(error) => return Ok(unavailable(error.to_string())),
+    };
+    let internal = |error: view::Error| tonic::Status::internal(error.to_string());
+    let reply = |node: NodeId, region: RegionId| pb::MintReply {
+        cluster: Bytes::copy_from_slice(member.identity().cluster.as_bytes()),
+        incarnation: member.incarnation().0,
+        node: node.0,
+        region: region.0,
+        ..pb::MintReply::default()
+    };
+    // A join that was broken off after the minting finds its ids again: the address names the node until it has a store.
+    let stores = view.stores().map_err(internal)?;
+    let waiting = view.nodes().map_err(internal)?.into_iter().find(|row| {
+        !row.removed && row.peer_address == node.peer_address && stores.iter().all(|store| store.node != row.id)
+    });
+    if let Some(row) = waiting
+        && view.region(row.region).map_err(internal)?.is_some_and(|region| region.name == node.region)
+    {
+        return Ok(reply(row.id, row.region));
+    }
+    let proposal = Proposal {
+        request: random::request_id(),
+        as_of: member.applied(),
+        wall_ms: clock::wall_ms(),
+        actor: "operator".to_owned(),
+        region: member.identity().region,
+        command: Command::MintNode { node, replace },
+    };
+    match member.propose_encoded(wire::encode_proposal(&proposal)).await {
+        Ok(applied) => match applied.outcome {
+            Outcome::Minted { node, region } => Ok(reply(node, region)),
+            other => Err(tonic::Status::internal(format!("minting was answered with {other:?}"))),
+        },
+        Err(ProposeError::Refused(refusal)) => {
+            Ok(pb::MintReply { refused: refusal_text(&refusal), ..pb::MintReply::default() })
+        }
+        Err(error) => Ok(unavailable(error.to_string())),
+    }
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    refusal.to_string()
+}
+
+#[cfg(test)]
+#[path = "leader_test.rs"]
+mod tests;

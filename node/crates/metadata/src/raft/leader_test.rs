@@ -1,0 +1,94 @@
+use std::collections::BTreeSet;
+
+use domain::{NodeId, Place, RegionId, RegionName, StoreId};
+
+use super::{Duty, Members, plan};
+use crate::rows::{Node, Region, RegionState};
+
+fn node(id: u64, removed: bool) -> Node {
+    Node {
+        id: NodeId(id),
+        region: RegionId(u32::try_from(id).expect("small")),
+        peer_address: format!("127.0.0.1:{id}"),
+        certificate: Vec::new(),
+        format_level_max: 1,
+        removed,
+    }
+}
+
+fn region(id: u32, state: RegionState) -> Region {
+    Region {
+        id: RegionId(id),
+        name: RegionName::parse(&format!("r{id}")).expect("valid"),
+        place: Place::default(),
+        public_url: String::new(),
+        state,
+        cordoned: false,
+        backfill_cursor: None,
+        backfill_blobs: 0,
+        backfill_bytes: 0,
+        backfill_blobs_total: 0,
+        backfill_bytes_total: 0,
+        wanted_blobs: 0,
+        wanted_bytes: 0,
+    }
+}
+
+fn ids(ids: &[u64]) -> BTreeSet<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+fn members(voters: &[u64], learners: &[u64], kept_up: &[u64]) -> Members {
+    Members { voters: ids(voters), learners: ids(learners), joint: false, kept_up: ids(kept_up) }
+}
+
+#[test]
+fn a_minted_node_becomes_learner_then_voter_then_backfills() {
+    let nodes = [node(1, false), node(2, false)];
+    let regions = [region(1, RegionState::Ready), region(2, RegionState::Joining)];
+    let next = |members: &Members| plan(&nodes, &regions, &[], members);
+    assert_eq!(next(&members(&[1], &[], &[])), Some(Duty::AddLearner(NodeId(2), "127.0.0.1:2".to_owned())));
+    assert_eq!(next(&members(&[1], &[2], &[])), None, "a learner that lags must wait");
+    assert_eq!(next(&members(&[1], &[2], &[2])), Some(Duty::Promote(ids(&[1, 2]))));
+    assert_eq!(next(&members(&[1, 2], &[], &[])), Some(Duty::Backfill(RegionId(2))));
+}
+
+#[test]
+fn removed_nodes_go_and_a_joint_configuration_is_left_first() {
+    let nodes = [node(1, false), node(2, true)];
+    let regions = [region(1, RegionState::Ready)];
+    let mut now = members(&[1, 2], &[], &[]);
+    assert_eq!(plan(&nodes, &regions, &[], &now), Some(Duty::Remove(ids(&[2]))));
+    now.joint = true;
+    assert_eq!(plan(&nodes, &regions, &[], &now), Some(Duty::LeaveJoint));
+}
+
+#[test]
+fn an_eighth_region_stays_a_learner_and_refills_all_the_same() {
+    let nodes: Vec<Node> = (1..=8).map(|id| node(id, false)).collect();
+    let regions = [region(8, RegionState::Joining)];
+    let now = members(&[1, 2, 3, 4, 5, 6, 7], &[8], &[8]);
+    assert_eq!(plan(&nodes, &regions, &[], &now), Some(Duty::Backfill(RegionId(8))));
+}
+
+#[test]
+fn lost_stores_are_forgotten_last() {
+    let store = StoreId([7; 16]);
+    let now = members(&[1], &[], &[]);
+    assert_eq!(plan(&[node(1, false)], &[region(1, RegionState::Ready)], &[store], &now), Some(Duty::Forget(store)));
+    assert_eq!(plan(&[node(1, false)], &[region(1, RegionState::Ready)], &[], &now), None);
+}
+
+#[test]
+fn a_replacement_takes_the_vote_over_in_one_change() {
+    let mut old = node(2, true);
+    old.region = RegionId(2);
+    let mut new = node(4, false);
+    new.region = RegionId(2);
+    let nodes = [node(1, false), old, node(3, false), new];
+    let regions = [region(1, RegionState::Ready), region(2, RegionState::Joining), region(3, RegionState::Ready)];
+    let next = |members: &Members| plan(&nodes, &regions, &[], members);
+    assert_eq!(next(&members(&[1, 2, 3], &[4], &[])), None, "the old vote stays until the new node keeps up");
+    assert_eq!(next(&members(&[1, 2, 3], &[4], &[4])), Some(Duty::Promote(ids(&[1, 3, 4]))));
+    assert_eq!(next(&members(&[1, 3, 4], &[], &[])), Some(Duty::Backfill(RegionId(2))));
+}

@@ -1,0 +1,289 @@
+//! What a running member shares between its tasks, services and handles.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::{Incarnation, NodeId, Revision};
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
+use runtime::{Tasks, clock};
+use tokio::sync::{mpsc, watch};
+
+use crate::birth::Config;
+use crate::command::StoreClaim;
+use crate::handle::{Identity, Quorum};
+use crate::raft::config::Timing;
+use crate::raft::log::LogStore;
+use crate::raft::machine::StateFile;
+use crate::raft::peers::Peers;
+use crate::raft::propose::Admission;
+use crate::raft::reads::{Escape, Waiter};
+use crate::raft::types::{Raft, RaftMetrics};
+use crate::view::{self, Freshness, View};
+
+/// A running member. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Member {
+    inner: Arc<Inner>,
+}
+
+/// What a member is made of.
+pub(crate) struct Parts {
+    pub(crate) raft: Raft,
+    pub(crate) identity: Identity,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) config: Config,
+    pub(crate) timing: Timing,
+    pub(crate) peers: Peers,
+    pub(crate) file: Arc<StateFile>,
+    pub(crate) log: LogStore,
+    pub(crate) tasks: Tasks,
+    pub(crate) waiters: mpsc::Sender<Waiter>,
+}
+
+struct Inner {
+    parts: Parts,
+    admission: Admission,
+    escape: Escape,
+    contact: Mutex<Contact>,
+    quorum: watch::Sender<Quorum>,
+    claim: watch::Sender<Option<StoreClaim>>,
+    diverged: AtomicBool,
+    receiving: tokio::sync::Mutex<()>,
+}
+
+/// When the leader, and when a quorum, was last heard.
+struct Contact {
+    leader: Option<(NodeId, Instant)>,
+    /// Since when no quorum is heard; none while one is.
+    lost_since: Option<Instant>,
+}
+
+impl Member {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let quorum = Quorum {
+            leader: None,
+            is_leader: false,
+            heard: false,
+            term: 0,
+            applied: Revision(0),
+            committed: Revision(0),
+        };
+        Member {
+            inner: Arc::new(Inner {
+                parts,
+                admission: Admission::default(),
+                escape: Escape::default(),
+                contact: Mutex::new(Contact { leader: None, lost_since: Some(clock::now()) }),
+                quorum: watch::Sender::new(quorum),
+                claim: watch::Sender::new(None),
+                diverged: AtomicBool::new(false),
+                receiving: tokio::sync::Mutex::new(()),
+            }),
+        }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.parts.raft
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.inner.parts.identity
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.inner.parts.incarnation
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.parts.config
+    }
+
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.inner.parts.timing
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.inner.parts.peers
+    }
+
+    pub(crate) fn file(&self) -> &Arc<StateFile> {
+        &self.inner.parts.file
+    }
+
+    pub(crate) fn log(&self) -> &LogStore {
+        &self.inner.parts.log
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.inner.parts.tasks
+    }
+
+    pub(crate) fn round_waiters(&self) -> &mpsc::Sender<Waiter> {
+        &self.inner.parts.waiters
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    pub(crate) fn escape(&self) -> &Escape {
+        &self.inner.escape
+    }
+
+    pub(crate) fn claims(&self) -> &watch::Sender<Option<StoreClaim>> {
+        &self.inner.claim
+    }
+
+    pub(crate) fn receiving(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.receiving
+    }
+
+    pub(crate) fn is_diverged(&self) -> bool {
+        self.inner.diverged.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_diverged(&self) {
+        self.inner.diverged.store(true, Ordering::Release);
+    }
+
+    fn contact(&self) -> std::sync::MutexGuard<'_, Contact> {
+        // Two plain fields, never half changed.
+        self.inner.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A leader spoke to this node.
+    pub(crate) fn heard_leader(&self, leader: NodeId) {
+        self.contact().leader = Some((leader, clock::now()));
+    }
+
+    /// Highest index applied here.
+    pub(crate) fn applied(&self) -> Revision {
+        Revision(*self.file().applied().borrow())
+    }
+
+    /// Waits until `index` is applied here; false when `limit` ran out first.
+    pub(crate) async fn wait_applied(&self, index: Revision, limit: Duration) -> bool {
+        let mut applied = self.file().applied().subscribe();
+        let reached = applied.wait_for(|applied| *applied >= index.0);
+        matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
+    }
+
+    /// A view of what is applied here.
+    pub(crate) fn local_view(&self, freshness: Freshness) -> Result<View, view::Error> {
+        self.file().view(freshness)
+    }
+
+    /// Who leads and whether a quorum is heard, now.
+    pub(crate) fn quorum(&self) -> Quorum {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.identity().node;
+        let leader = metrics.current_leader.map(NodeId);
+        let is_leader = leader == Some(me);
+        let lease = self.timing().election_max;
+        let running = metrics.running_state.is_ok() && self.log().failed().is_none() && !self.is_diverged();
+        let heard = running
+            && match leader {
+                None => false,
+                Some(_) if is_leader => leads_with_quorum(&metrics, lease),
+                Some(leader) => {
+                    self.contact().leader.is_some_and(|(heard, at)| heard == leader && at.elapsed() < lease)
+                }
+            };
+        Quorum {
+            leader,
+            is_leader,
+            heard,
+            term: metrics.current_term,
+            applied: self.applied(),
+            committed: Revision(metrics.local_committed.as_ref().map_or(0, |id| id.index)),
+        }
+    }
+
+    /// Becomes a new value when the leader changes or a quorum is lost or found.
+    pub(crate) fn quorum_changes(&self) -> watch::Receiver<Quorum> {
+        self.inner.quorum.subscribe()
+    }
+
+    /// How long no quorum has been heard; none while one is.
+    pub(crate) fn quorum_lost_for(&self) -> Option<Duration> {
+        self.contact().lost_since.map(|since| since.elapsed())
+    }
+
+    /// Keeps the quorum watch true.
+    pub(crate) async fn run_contact(self) {
+        let token = self.tasks().token();
+        let step = self.timing().heartbeat / 4;
+        let mut metrics = self.raft().server_metrics();
+        loop {
+            let quorum = self.quorum();
+            self.note_quorum(&quorum);
+            self.inner.quorum.send_if_modified(|known| {
+                let changed = (known.leader, known.heard, known.term) != (quorum.leader, quorum.heard, quorum.term);
+                *known = quorum;
+                changed
+            });
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    tokio::time::sleep(step).await;
+                },
+                () = tokio::time::sleep(step) => {}
+                () = token.cancelled() => return,
+            }
+        }
+    }
+
+    fn note_quorum(&self, quorum: &Quorum) {
+        let mut contact = self.contact();
+        match (quorum.heard, contact.lost_since) {
+            (true, Some(since)) => {
+                tracing::info!(leader = ?quorum.leader, term = quorum.term, lost_ms = clock::elapsed_ms(since), "quorum is heard");
+                contact.lost_since = None;
+            }
+            (false, None) => {
+                tracing::warn!(leader = ?quorum.leader, term = quorum.term, "quorum is not heard");
+                contact.lost_since = Some(clock::now());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether this node has a vote.
+    pub(crate) fn is_voter(&self) -> bool {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().any(|id| id == self.identity().node.0)
+    }
+
+    /// Hands leadership over, stops Raft and makes the state durable.
+    pub(crate) async fn shutdown(&self) {
+        if self.quorum().is_leader && self.hand_over(None).await {
+            let mut changes = self.quorum_changes();
+            let moved = changes.wait_for(|quorum| !quorum.is_leader);
+            // Without a successor in time the others elect one.
+            drop(tokio::time::timeout(self.timing().election_max, moved).await);
+        }
+        if let Err(error) = self.raft().shutdown().await {
+            tracing::warn!(error = %error, "raft did not stop cleanly");
+        }
+        if let Err(error) = self.file().sync_off_thread().await {
+            tracing::error!(error = %error, "replicated state cannot be made durable");
+        }
+    }
+
+    /// What is said to people while no quorum is heard.
+    pub(crate) fn cut_off_text(&self) -> String {
+        format!(
+            "{} is cut off from the other regions and cannot accept a push now; pulls work; retry, or push to another region",
+            self.identity().region_name
+        )
+    }
+}
+
+/// A leader hears a quorum while acknowledgements are younger than its lease; alone it is its own quorum.
+fn leads_with_quorum(metrics: &RaftMetrics, lease: Duration) -> bool {
+    let alone = metrics.membership_config.voter_ids().count() == 1;
+    alone || metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < lease)
+}

@@ -1,0 +1,234 @@
+//! Proposals: to the leader, wherever it is, at most once, with an honest answer (design §3, §5).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::{NodeId, Revision, limits};
+use openraft::errors::{ClientWriteError, RaftError};
+use proto::raft as pb;
+use runtime::{clock, random};
+
+use crate::command::{Command, Proposal};
+use crate::handle::{Applied, ChannelClass, Origin, ProposeError};
+use crate::outcome::{Outcome, Refusal};
+use crate::raft::client;
+use crate::raft::member::Member;
+use crate::raft::types::{Data, Response};
+use crate::wire;
+
+/// After this an unresolved proposal is reported as unknown (design §5).
+const UNRESOLVED_MAX: Duration = Duration::from_secs(30);
+/// How long a success waits until it is applied here as well (design §4).
+const LOCAL_APPLY_MAX: Duration = Duration::from_secs(1);
+/// Pause between attempts that were refused without being appended.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What one attempt to propose came to.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// In the log and applied by the leader.
+    Applied {
+        /// Index of this entry.
+        index: Revision,
+        /// Index under which the outcome was first decided.
+        revision: Revision,
+        /// The outcome.
+        outcome: Outcome,
+    },
+    /// Certainly not appended there.
+    NotLeader(Option<NodeId>),
+    /// Certainly not appended: too much is in flight.
+    Busy,
+    /// It may be in somebody's log.
+    Unknown,
+}
+
+impl Member {
+    /// See [`crate::Handle::propose`].
+    pub(crate) async fn propose(&self, origin: Origin, command: Command) -> Result<Applied, ProposeError> {
+        let proposal = Proposal {
+            request: random::request_id(),
+            as_of: self.applied(),
+            wall_ms: clock::wall_ms(),
+            actor: origin.actor,
+            region: self.identity().region,
+            command,
+        };
+        self.propose_encoded(wire::encode_proposal(&proposal)).await
+    }
+
+    /// Proposes an encoded proposal until its outcome is known or `UNRESOLVED_MAX` is over.
+    pub(crate) async fn propose_encoded(&self, proposal: Bytes) -> Result<Applied, ProposeError> {
+        let bytes = u32::try_from(proposal.len()).unwrap_or(u32::MAX);
+        let _admitted = self.admission().node.try_acquire_many(bytes).map_err(|_| ProposeError::Busy)?;
+        let started = clock::now();
+        let mut maybe = false;
+        loop {
+            let attempt = self.attempt(&proposal, started).await;
+            match attempt {
+                Attempt::Applied { index, revision, outcome } => {
+                    return self.settle(index, revision, outcome, maybe).await;
+                }
+                Attempt::Busy if !maybe => return Err(ProposeError::Busy),
+                Attempt::Unknown => maybe = true,
+                Attempt::NotLeader(_) | Attempt::Busy => {}
+            }
+            if started.elapsed() >= UNRESOLVED_MAX {
+                return Err(if maybe { ProposeError::Unknown } else { self.cut_off() });
+            }
+            if !maybe && self.waited_through_failover(started) {
+                return Err(self.cut_off());
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// The error of a write that certainly was not appended anywhere.
+    pub(crate) fn cut_off(&self) -> ProposeError {
+        ProposeError::Unavailable { detail: self.cut_off_text() }
+    }
+
+    /// Whether a wait that began at `started` has outlived a fail-over: without contact to a quorum for the whole of
+    /// the wait's bound.
+    fn waited_through_failover(&self, started: Instant) -> bool {
+        let wait = self.timing().failover_wait;
+        started.elapsed() >= wait || self.quorum_lost_for().is_some_and(|lost| lost >= wait)
+    }
+
+    async fn settle(
+        &self,
+        index: Revision,
+        revision: Revision,
+        outcome: Outcome,
+        maybe: bool,
+    ) -> Result<Applied, ProposeError> {
+        // Success known from the leader never becomes an error: the wait for the local apply is only bounded.
+        self.wait_applied(index, LOCAL_APPLY_MAX).await;
+        match outcome {
+            // An earlier attempt may have been applied and its record pruned since.
+            Outcome::Refused(Refusal::TooOld) if maybe => Err(ProposeError::Unknown),
+            Outcome::Refused(refusal) => Err(ProposeError::Refused(refusal)),
+            outcome => Ok(Applied { revision, outcome }),
+        }
+    }
+
+    async fn attempt(&self, proposal: &Bytes, started: Instant) -> Attempt {
+        let quorum = self.quorum();
+        if !quorum.heard {
+            return Attempt::NotLeader(None);
+        }
+        match quorum.leader {
+            None => Attempt::NotLeader(None),
+            Some(node) if node == self.identity().node => self.submit(proposal.clone()).await,
+            Some(node) => {
+                let left = UNRESOLVED_MAX.saturating_sub(started.elapsed());
+                self.forward(node, proposal.clone(), left).await
+            }
+        }
+    }
+
+    /// Proposes on this node, if it leads.
+    pub(crate) async fn submit(&self, proposal: Bytes) -> Attempt {
+        let bytes = u32::try_from(proposal.len()).unwrap_or(u32::MAX);
+        let Ok(_admitted) = self.admission().leader.try_acquire_many(bytes) else { return Attempt::Busy };
+        match self.raft().client_write(Data(proposal)).await {
+            Ok(written) => match written.data {
+                Response::Decided(revision, outcome) => {
+                    Attempt::Applied { index: Revision(written.log_id.index), revision, outcome }
+                }
+                Response::Nothing => Attempt::Unknown,
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Attempt::NotLeader(forward.leader_id.map(NodeId))
+            }
+            // Appended here, then overtaken by another leader: it may have been committed all the same.
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Attempt::Unknown,
+            Err(RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+            )) => Attempt::NotLeader(None),
+            Err(RaftError::Fatal(error)) => {
+                tracing::error!(error = %error, "raft has stopped on this node");
+                Attempt::Unknown
+            }
+        }
+    }
+
+    async fn forward(&self, leader: NodeId, proposal: Bytes, limit: Duration) -> Attempt {
+        let Some(mut client) = client::connect(self.peers(), leader, ChannelClass::Raft) else {
+            return Attempt::NotLeader(None);
+        };
+        let mut changed = self.quorum_changes();
+        changed.borrow_and_update();
+        let moved_on = async {
+            loop {
+                if changed.changed().await.is_err() {
+                    return;
+                }
+                let quorum = changed.borrow_and_update().clone();
+                if !quorum.heard || quorum.leader != Some(leader) {
+                    return;
+                }
+            }
+        };
+        let sending = client.propose(pb::ProposeRequest { proposal });
+        let reply = tokio::select! {
+            reply = tokio::time::timeout(limit, sending) => reply,
+            // Another leader: ask there, under the same request id.
+            () = moved_on => return Attempt::Unknown,
+        };
+        match reply {
+            Ok(Ok(response)) => reply_to_attempt(response.into_inner()),
+            Ok(Err(status)) if never_sent(&status) => Attempt::NotLeader(None),
+            Ok(Err(_)) | Err(_) => Attempt::Unknown,
+        }
+    }
+}
+
+/// Whether a status proves that the request never reached the leader's raft.
+fn never_sent(status: &tonic::Status) -> bool {
+    // A failed connection attempt carries tonic's ConnectError; refused headers are our own answer.
+    status.code() == tonic::Code::FailedPrecondition
+        || std::error::Error::source(status).is_some_and(|source| {
+            let mut next = Some(source);
+            while let Some(error) = next {
+                if error.to_string().contains("tcp connect error") {
+                    return true;
+                }
+                next = error.source();
+            }
+            false
+        })
+}
+
+fn reply_to_attempt(reply: pb::ProposeReply) -> Attempt {
+    use pb::propose_reply::Result as Wire;
+    match reply.result {
+        Some(Wire::Applied(pb::Applied { index, revision, outcome })) => match wire::decode_outcome(outcome) {
+            Ok(outcome) => Attempt::Applied { index: Revision(index), revision: Revision(revision), outcome },
+            Err(error) => {
+                tracing::error!(error = %error, "leader answered with a malformed outcome");
+                Attempt::Unknown
+            }
+        },
+        Some(Wire::NotLeader(node)) => Attempt::NotLeader((node != 0).then_some(NodeId(node))),
+        Some(Wire::Busy(_)) => Attempt::Busy,
+        Some(Wire::Unknown(_)) | None => Attempt::Unknown,
+    }
+}
+
+/// Bytes of proposals admitted at once (design §3).
+pub(crate) struct Admission {
+    /// On this node, as a proposer.
+    pub(crate) node: tokio::sync::Semaphore,
+    /// On this node, as leader.
+    pub(crate) leader: tokio::sync::Semaphore,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Admission {
+            node: tokio::sync::Semaphore::new(limits::PROPOSAL_BYTES_NODE_MAX),
+            leader: tokio::sync::Semaphore::new(limits::PROPOSAL_BYTES_LEADER_MAX),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What peers ask of this node: the gRPC services of the room.
+
+use std::pin::Pin;
+
+use domain::{NodeId, limits};
+use futures_util::{Stream, StreamExt as _};
+use openraft::raft::TransferLeaderRequest;
+use proto::raft as pb;
+use proto::raft::birth_server::{Birth, BirthServer};
+use proto::raft::metadata_server::{Metadata, MetadataServer};
+use tonic::{Request, Response, Status};
+
+use crate::raft::member::Member;
+use crate::raft::peers::{CLUSTER_HEADER, header};
+use crate::raft::propose::Attempt;
+use crate::raft::reads::RoundError;
+use crate::raft::{transfer, wire};
+
+/// Adds the services of a member to a peer door.
+pub(crate) fn add_services(routes: &mut tonic::service::RoutesBuilder, member: &Member) {
+    let service = MetadataServer::new(Service { member: member.clone() })
+        .max_decoding_message_size(limits::PEER_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::PEER_MESSAGE_BYTES_MAX);
+    let identity = member.identity();
+    let expected = header(identity.cluster, member.incarnation(), identity.node);
+    routes.add_service(tonic::service::interceptor::InterceptedService::new(
+        service,
+        move |request: Request<()>| -> Result<Request<()>, Status> {
+            if request.metadata().get(CLUSTER_HEADER) == Some(&expected) {
+                Ok(request)
+            } else {
+                Err(Status::failed_precondition("this node belongs to another cluster, incarnation or id"))
+            }
+        },
+    ));
+    routes.add_service(BirthServer::new(Service { member: member.clone() }));
+}
+
+#[derive(Clone)]
+struct Service {
+    member: Member,
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft has stopped on this node: {error}"))
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<pb::AppendReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Metadata for Service {
+    type AppendStream = Replies;
+
+    async fn append(&self, request: Request<tonic::Streaming<pb::AppendRequest>>) -> Result<Response<Replies>, Status> {
+        let member = self.member.clone();
+        // A malformed or broken request ends the stream; the leader opens another.
+        let requests = request.into_inner().map(move |message| {
+            let request = wire::append_from_wire(message.ok()?)
+                .inspect_err(|error| tracing::warn!(error = %error, "malformed append request"))
+                .ok()?;
+            member.heard_leader(NodeId(request.vote.leader_id.node_id));
+            Some(request)
+        });
+        let requests =
+            requests.take_while(|request| std::future::ready(request.is_some())).filter_map(std::future::ready);
+        let replies = self
+            .member
+            .raft()
+            .stream_append(requests)
+            .map(|reply| reply.map(wire::stream_result_to_wire).map_err(fatal));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn heartbeat(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::HeartbeatReply>, Status> {
+        let request = wire::append_from_wire(request.into_inner())?;
+        let leader = NodeId(request.vote.leader_id.node_id);
+        let response = self.member.raft().append_entries(request).await.map_err(fatal)?;
+        if !matches!(response, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+            self.member.heard_leader(leader);
+        }
+        Ok(Response::new(wire::heartbeat_reply_to_wire(response)))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let request = wire::vote_request_from_wire(request.into_inner())?;
+        let response = self.member.raft().vote(request).await.map_err(fatal)?;
+        Ok(Response::new(wire::vote_reply_to_wire(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let request = wire::vote_request_from_wire(request.into_inner())?;
+        let response = self.member.raft().pre_vote(request).await.map_err(fatal)?;
+        Ok(Response::new(wire::vote_reply_to_wire(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferReply>, Status> {
+        let pb::TransferRequest { from_leader, to, last } = request.into_inner();
+        let from = from_leader.map(wire::vote_from_wire).ok_or_else(|| Status::invalid_argument("vote is missing"))?;
+        let request = TransferLeaderRequest::new(from, to, last.map(wire::log_id_from_wire));
+        let accepted = self.member.raft().handle_transfer_leader(request).await.map_err(fatal)?;
+        let refused = accepted.err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(Response::new(pb::TransferReply { refused }))
+    }
+
+    async fn offer_snapshot(&self, request: Request<pb::SnapshotHead>) -> Result<Response<pb::SnapshotOffset>, Status> {
+        let offset = transfer::offered(&self.member, request.into_inner()).await?;
+        Ok(Response::new(pb::SnapshotOffset { offset }))
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<tonic::Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let vote = transfer::receive(&self.member, request.into_inner()).await?;
+        Ok(Response::new(pb::SnapshotReply { vote: Some(wire::vote_to_wire(&vote)) }))
+    }
+
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+        use pb::propose_reply::Result as Wire;
+        let pb::ProposeRequest { proposal } = request.into_inner();
+        let result = match self.member.submit(proposal).await {
+            Attempt::Applied { index, revision, outcome } => Wire::Applied(pb::Applied {
+                index: index.0,
+                revision: revision.0,
+                outcome: crate::wire::encode_outcome(&outcome),
+            }),
+            Attempt::NotLeader(leader) => Wire::NotLeader(leader.map_or(0, |node| node.0)),
+            Attempt::Busy => Wire::Busy(true),
+            Attempt::Unknown => Wire::Unknown(true),
+        };
+        Ok(Response::new(pb::ProposeReply { result: Some(result) }))
+    }
+
+    async fn read_index(
+        &self,
+        _request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexReply>, Status> {
+        use pb::read_index_reply::Result as Wire;
+        let result = match self.member.leader_read_index().await {
+            Ok(index) => Wire::Index(index.0),
+            Err(RoundError::NotLeader(leader)) => Wire::NotLeader(leader.map_or(0, |node| node.0)),
+            Err(RoundError::Unavailable(detail)) => Wire::Unavailable(detail),
+        };
+        Ok(Response::new(pb::ReadIndexReply { result: Some(result) }))
+    }
+}
+
+#[tonic::async_trait]
+impl Birth for Service {
+    async fn mint(&self, request: Request<pb::MintRequest>) -> Result<Response<pb::MintReply>, Status> {
+        let pb::MintRequest { proposal } = request.into_inner();
+        let reply = crate::raft::leader::mint(&self.member, proposal).await?;
+        Ok(Response::new(reply))
+    }
+}

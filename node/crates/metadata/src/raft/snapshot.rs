@@ -1,0 +1,218 @@
+//! Snapshots: what openraft passes around, and the spooled file a peer receives (design §10).
+//!
+//! Building a snapshot is a durable commit of the state file and nothing more. Only when a peer needs one is a short
+//! read transaction spooled to a compressed file, named by its index; transfers resume from that file.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kv::ledger;
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use runtime::clock;
+
+use crate::raft::machine::{StateFile, storage};
+use crate::raft::types::SnapshotMeta;
+use crate::state::TABLE;
+
+/// First bytes of a spooled snapshot: name and version.
+const MAGIC: &[u8; 8] = b"LSSNAP\x00\x01";
+/// Longest key or value accepted from a spooled file. Unit: bytes.
+const FIELD_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// A spool that nobody read from for so long is removed.
+const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// What openraft calls snapshot data.
+#[derive(Clone)]
+pub(crate) enum Spool {
+    /// This node's own state, spooled when a peer needs it.
+    Own(Arc<StateFile>),
+    /// A state file that was received, verified and synced, ready to be moved into place.
+    Received(PathBuf),
+}
+
+/// A spooled file on disk.
+#[derive(Clone)]
+pub(crate) struct SpoolFile {
+    pub(crate) path: PathBuf,
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) bytes: u64,
+    pub(crate) blake3: [u8; 32],
+}
+
+/// The spool of this node, at most one at a time, shared by the transfers to all peers.
+#[derive(Default)]
+pub(crate) struct Spools {
+    current: Mutex<Option<(SpoolFile, Instant)>>,
+    making: Mutex<()>,
+}
+
+impl Spools {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<(SpoolFile, Instant)>> {
+        // An option that is replaced whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transfer made progress.
+    pub(crate) fn touch(&self) {
+        if let Some((_, at)) = self.current().as_mut() {
+            *at = clock::now();
+        }
+    }
+
+    /// The log must not be purged beyond this while a transfer still progresses.
+    pub(crate) fn purge_limit(&self) -> u64 {
+        let mut current = self.current();
+        match current.as_ref() {
+            Some((file, at)) if at.elapsed() < IDLE_MAX => {
+                file.meta.last_log_id.as_ref().map_or(u64::MAX, |id| id.index)
+            }
+            Some((file, _)) => {
+                drop(std::fs::remove_file(&file.path));
+                *current = None;
+                u64::MAX
+            }
+            None => u64::MAX,
+        }
+    }
+
+    /// The transfer is over: the file goes.
+    pub(crate) fn finish(&self, path: &Path) {
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|(file, _)| file.path == path) {
+            drop(std::fs::remove_file(path));
+            *current = None;
+        }
+    }
+
+    /// The spooled file, made now unless there is one. Blocking.
+    pub(crate) fn get(&self, state: &StateFile) -> io::Result<SpoolFile> {
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((file, at)) = self.current().as_mut() {
+            *at = clock::now();
+            return Ok(file.clone());
+        }
+        let file = spool(state)?;
+        *self.current() = Some((file.clone(), clock::now()));
+        Ok(file)
+    }
+}
+
+/// Counts and hashes what is written.
+struct Hashing<W> {
+    inner: W,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.hasher.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn spool(state: &StateFile) -> io::Result<SpoolFile> {
+    let started = clock::now();
+    let snapshot = state.read().map_err(storage)?;
+    let meta = StateFile::meta_of(&snapshot)?;
+    let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
+    let folder = state.snapshots();
+    std::fs::create_dir_all(folder)?;
+    for stale in std::fs::read_dir(folder)?.flatten() {
+        if stale.file_name().to_string_lossy().ends_with(".spool") {
+            drop(std::fs::remove_file(stale.path()));
+        }
+    }
+    let path = folder.join(format!("{index}.spool"));
+    let hashing = Hashing { inner: BufWriter::new(File::create(&path)?), hasher: blake3::Hasher::new(), bytes: 0 };
+    let mut encoder = FrameEncoder::new(hashing);
+    encoder.write_all(MAGIC)?;
+    let mut rows: u64 = 0;
+    for row in snapshot.scan_all(TABLE).map_err(storage)? {
+        let (key, value) = row.map_err(storage)?;
+        write_field(&mut encoder, &key)?;
+        write_field(&mut encoder, &value)?;
+        rows += 1;
+    }
+    // An empty key ends the rows; no row has one.
+    write_field(&mut encoder, &[])?;
+    encoder.write_all(&rows.to_be_bytes())?;
+    let mut hashing = encoder.finish().map_err(io::Error::other)?;
+    hashing.flush()?;
+    let file = SpoolFile { path, meta, bytes: hashing.bytes, blake3: *hashing.hasher.finalize().as_bytes() };
+    tracing::info!(
+        log_index = index,
+        rows,
+        bytes = file.bytes,
+        elapsed_ms = clock::elapsed_ms(started),
+        "snapshot spooled"
+    );
+    Ok(file)
+}
+
+fn write_field(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(bytes)
+}
+
+fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length);
+    if length > FIELD_BYTES_MAX {
+        return Err(malformed(format!("a field of {length} bytes")));
+    }
+    let mut bytes = Vec::new();
+    let read = input.take(u64::from(length)).read_to_end(&mut bytes)?;
+    if read == length as usize { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn malformed(detail: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot is malformed: {detail}"))
+}
+
+/// Builds a state file from a received spool: checks the whole file's hash first, then its rows and their state hash.
+/// The result is durable. Blocking; memory stays within the builder's batch.
+pub(crate) fn build(spool: &Path, blake3: [u8; 32], target: &Path) -> io::Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(spool)?)?;
+    if *hasher.finalize().as_bytes() != blake3 {
+        return Err(malformed("its bytes do not have the announced hash".to_owned()));
+    }
+    if target.exists() {
+        std::fs::remove_file(target)?;
+    }
+    let mut decoder = FrameDecoder::new(BufReader::new(File::open(spool)?));
+    let mut magic = [0; 8];
+    decoder.read_exact(&mut magic)?;
+    if magic != *MAGIC {
+        return Err(malformed("unknown version".to_owned()));
+    }
+    let mut builder = ledger::Builder::create(target, 8 << 20, crate::raft::machine::TABLES).map_err(storage)?;
+    let mut rows: u64 = 0;
+    loop {
+        let key = read_field(&mut decoder)?;
+        if key.is_empty() {
+            break;
+        }
+        builder.push(TABLE, key, read_field(&mut decoder)?).map_err(storage)?;
+        rows += 1;
+    }
+    let mut count = [0; 8];
+    decoder.read_exact(&mut count)?;
+    if u64::from_be_bytes(count) != rows {
+        return Err(malformed(format!("{rows} rows arrived, {} were sent", u64::from_be_bytes(count))));
+    }
+    let ledger = builder.finish().map_err(storage)?;
+    crate::raft::machine::check_hash(&ledger)
+}

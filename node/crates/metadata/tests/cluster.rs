@@ -1,0 +1,143 @@
+//! Three nodes: writes from everywhere, strict reads, transfer of leadership, restarts, catching up by snapshot.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use bytes::Bytes;
+use domain::{Algorithm, Digest, RepositoryName, Tag};
+use metadata::Command;
+use metadata::command::PutManifest;
+use metadata::handle::{Demand, ProposeError};
+use metadata::view::Freshness;
+use support::{TestNode, cluster, leader, origin, until};
+
+fn put(number: u64, tag: &str, body: usize) -> Command {
+    let mut raw = [0; 32];
+    raw[..8].copy_from_slice(&number.to_be_bytes());
+    Command::PutManifest(Box::new(PutManifest {
+        repository: RepositoryName::parse("team/api").unwrap(),
+        digest: Digest::from_raw(Algorithm::Sha256, &raw).unwrap(),
+        media_type: "application/vnd.oci.image.index.v1+json".to_owned(),
+        body: Bytes::from(vec![b'x'; body]),
+        children: Vec::new(),
+        subject: None,
+        artifact_type: None,
+        annotations: Vec::new(),
+        tags: vec![Tag::parse(tag).unwrap()],
+        precondition: None,
+    }))
+}
+
+async fn tag_at(node: &TestNode, tag: &str) -> Option<Digest> {
+    let view = node.handle().view(Demand::Strict, None).await.unwrap();
+    assert_eq!(view.freshness(), Freshness::Strict);
+    view.tag(&RepositoryName::parse("team/api").unwrap(), &Tag::parse(tag).unwrap()).unwrap().map(|row| row.digest)
+}
+
+async fn same_state(nodes: &[TestNode]) {
+    until("all nodes have the same state", async || {
+        let mut seen = Vec::new();
+        for node in nodes {
+            let view = node.handle().local().unwrap();
+            seen.push((view.revision(), view.state_hash().unwrap()));
+        }
+        seen.windows(2).all(|pair| pair[0] == pair[1])
+    })
+    .await;
+    for node in nodes {
+        let view = node.handle().local().unwrap();
+        assert_eq!(view.recompute_hash().unwrap(), view.state_hash().unwrap());
+    }
+}
+
+/// A strict read through any node sees the write that was acknowledged through another, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_from_every_node_are_read_strictly_from_every_other() {
+    let root = tempfile::tempdir().unwrap();
+    let nodes = cluster(root.path(), 3).await;
+    for round in 0..60_u64 {
+        let writer = &nodes[usize::try_from(round % 3).unwrap()];
+        let reader = &nodes[usize::try_from((round + 1) % 3).unwrap()];
+        let applied = writer.handle().propose(origin(), put(round, "latest", 100)).await.unwrap();
+        let mut raw = [0; 32];
+        raw[..8].copy_from_slice(&round.to_be_bytes());
+        assert_eq!(tag_at(reader, "latest").await, Some(Digest::Sha256(raw)), "round {round}");
+        assert!(applied.revision.0 > round);
+    }
+    same_state(&nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_without_an_election_timeout() {
+    let root = tempfile::tempdir().unwrap();
+    let nodes = cluster(root.path(), 3).await;
+    let old = leader(&nodes).await;
+    let to = nodes[(old + 1) % 3].handle().identity().node;
+    nodes[old].handle().transfer_leadership(Some(to)).await.unwrap();
+    until("the named node leads", async || nodes[(old + 1) % 3].handle().quorum().is_leader).await;
+    nodes[old].handle().propose(origin(), put(1, "latest", 10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_beyond_the_bytes_of_a_node_are_refused_as_busy() {
+    let root = tempfile::tempdir().unwrap();
+    let nodes = cluster(root.path(), 1).await;
+    let handle = nodes[0].handle().clone();
+    let writes = (0..40_u64).map(|number| {
+        let handle = handle.clone();
+        async move { handle.propose(origin(), put(number, "latest", 4 * 1024 * 1024 - 1024)).await }
+    });
+    let results = futures_util::future::join_all(writes).await;
+    let busy = results.iter().filter(|result| matches!(result, Err(ProposeError::Busy))).count();
+    let done = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(busy + done, 40, "{results:?}");
+    assert!(busy > 0 && done >= 3, "{busy} busy, {done} done");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_leader_is_replaced_and_catches_up_when_it_returns() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    nodes[0].handle().propose(origin(), put(1, "a", 10)).await.unwrap();
+    let old = leader(&nodes).await;
+    nodes[old].stop().await;
+    let other = (old + 1) % 3;
+    nodes[other].handle().propose(origin(), put(2, "b", 10)).await.unwrap();
+    nodes[old].start().await;
+    assert!(tag_at(&nodes[old], "b").await.is_some());
+    assert!(tag_at(&nodes[old], "a").await.is_some());
+    same_state(&nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_behind_the_purged_log_catches_up_by_snapshot() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    let behind = (leader(&nodes).await + 1) % 3;
+    nodes[behind].stop().await;
+    for at in 0..3 {
+        if at != behind {
+            nodes[at].stop().await;
+            nodes[at].config.log_entries_kept = 20;
+            nodes[at].config.snapshot_every = 20;
+        }
+    }
+    for at in 0..3 {
+        if at != behind {
+            nodes[at].start().await;
+        }
+    }
+    let up = (behind + 1) % 3;
+    for number in 0..200 {
+        nodes[up].handle().propose(origin(), put(number, &format!("t{number}"), 1000)).await.unwrap();
+    }
+    until("the log is purged", async || nodes[up].handle().log_bytes() < 150_000).await;
+    nodes[behind].start().await;
+    assert!(tag_at(&nodes[behind], "t199").await.is_some());
+    assert!(tag_at(&nodes[behind], "t0").await.is_some());
+    same_state(&nodes).await;
+    nodes[behind].handle().propose(origin(), put(999, "after", 10)).await.unwrap();
+    nodes[behind].stop().await;
+    nodes[behind].start().await;
+    assert!(tag_at(&nodes[behind], "after").await.is_some());
+}
