@@ -1,1 +1,27 @@
-//! TODO
+//! Floor 5: what OCI means by push, pull, mount, delete, list and refer, and the collection of what nobody names.
+//!
+//! Knows the rules of the distribution specification and none of HTTP: the doors in `node/src/http` turn requests into
+//! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt;
+//! names live in `metadata`, bytes in `blobs`, copies in `replication`.
+
+pub mod blob;
+mod collect;
+pub mod content_range;
+pub mod fault;
+pub mod handle;
+pub mod listing;
+mod local;
+pub mod manifest;
+mod network;
+mod pins;
+pub mod read;
+pub mod referrers;
+mod server;
+pub mod session_id;
+pub mod upload;
+mod wire;
+
+pub use fault::{AsOf, ReadFault, Unavailable, WriteFault};
+pub use handle::{Config, Handle};
+pub use read::{Asked, Consistency};
+pub use session_id::SessionId;

@@ -1,0 +1,141 @@
+//! The door of the room.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use domain::{NodeId, RegionName};
+use runtime::{TaskKind, Tasks};
+
+use crate::fault::{ReadFault, Unavailable};
+use crate::pins::Pins;
+use crate::session_id::Mint;
+use crate::{collect, server};
+
+/// How the room behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Longest wait for the durability of the blobs below a manifest (design §6).
+    pub durability_wait_max: Duration,
+    /// Longest wait for the owner of a session to answer at all (design §4).
+    pub owner_wait_max: Duration,
+    /// Age at which an abandoned upload is purged. Unit: milliseconds of cluster time.
+    pub upload_expiry_ms: u64,
+    /// Grace of unreferenced links and blobs. Unit: milliseconds of cluster time.
+    pub grace_ms: u64,
+    /// Pause between two looks for things to collect or purge.
+    pub collect_every: Duration,
+    /// Whether a manifest HEAD that cannot be proved is answered from local state, marked, or refused (design §5).
+    pub serve_stale_head: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            durability_wait_max: Duration::from_mins(15),
+            owner_wait_max: Duration::from_secs(2),
+            upload_expiry_ms: domain::limits::UPLOAD_EXPIRY_MS,
+            grace_ms: domain::limits::GRACE_MS,
+            collect_every: Duration::from_mins(1),
+            serve_stale_head: true,
+        }
+    }
+}
+
+/// The room's handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    metadata: metadata::Handle,
+    blobs: blobs::Handle,
+    replication: replication::Handle,
+    tasks: Tasks,
+    mint: OnceLock<Mint>,
+    pins: Pins,
+}
+
+impl Handle {
+    /// Opens the room and starts its worker, which purges abandoned uploads and, on the leader, collects.
+    pub fn start(
+        config: Config,
+        metadata: metadata::Handle,
+        blobs: blobs::Handle,
+        replication: replication::Handle,
+        tasks: Tasks,
+    ) -> Self {
+        let (mint, pins) = (OnceLock::new(), Pins::default());
+        let inner = Inner { config, metadata, blobs, replication, tasks: tasks.clone(), mint, pins };
+        let handle = Handle { inner: Arc::new(inner) };
+        tasks.spawn(TaskKind::Worker, "collect", collect::run(handle.clone(), tasks.token()));
+        handle
+    }
+
+    /// Adds the service by which other nodes pass on requests for sessions that live here.
+    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
+        routes.add_service(server::service(self.clone()));
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.metadata().identity().node
+    }
+
+    /// This node's region.
+    pub fn region(&self) -> &RegionName {
+        &self.metadata().identity().region_name
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn metadata(&self) -> &metadata::Handle {
+        &self.inner.metadata
+    }
+
+    pub(crate) fn blobs(&self) -> &blobs::Handle {
+        &self.inner.blobs
+    }
+
+    pub(crate) fn replication(&self) -> &replication::Handle {
+        &self.inner.replication
+    }
+
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// The facts of "not now", as they stand.
+    pub(crate) fn here(&self, detail: &str) -> Unavailable {
+        let cut_off = !self.metadata().quorum().heard;
+        Unavailable { region: self.region().clone(), cut_off, detail: detail.to_owned() }
+    }
+
+    /// Makes and verifies session ids. The key never changes after Genesis, so it is read once.
+    pub(crate) fn mint(&self) -> Result<&Mint, ReadFault> {
+        if let Some(mint) = self.inner.mint.get() {
+            return Ok(mint);
+        }
+        let meta = self.metadata().local()?.meta()?;
+        let meta = meta.ok_or_else(|| ReadFault::Unavailable(self.here("this region has no state yet")))?;
+        Ok(self.inner.mint.get_or_init(|| Mint::new(&meta.mac_key)))
+    }
+
+    /// Runs a step to its end even when the client that asked for it goes away.
+    pub(crate) async fn to_the_end<T, F>(&self, name: &'static str, step: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.inner.tasks.spawn(TaskKind::Request, name, async move {
+            // Nobody may be left to hear the answer, which is why this runs here.
+            let _ = done.send(step.await);
+        });
+        result.await.ok()
+    }
+}

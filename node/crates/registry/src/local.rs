@@ -1,0 +1,122 @@
+//! Sessions that live on this node.
+
+use blobs::handle::{PlacedBlob, SessionStatus};
+use domain::RepositoryName;
+use metadata::command::Command;
+use metadata::handle::{Origin, ProposeError};
+
+use crate::content_range::Chunk;
+use crate::fault::{self, ReadFault, WriteFault};
+use crate::handle::Handle;
+use crate::session_id::SessionId;
+use crate::upload::{Body, Closing, Error, Recorded, Sessions, of_upload};
+
+pub(crate) struct Local {
+    handle: Handle,
+}
+
+impl Local {
+    pub(crate) fn new(handle: &Handle) -> Self {
+        Local { handle: handle.clone() }
+    }
+
+    /// The session, if it is one of that repository: peers pass on the repository, and only the door checked its MAC.
+    async fn find(&self, id: SessionId, repository: &RepositoryName) -> Result<SessionStatus, Error> {
+        let status = self.handle.blobs().upload_status(id.key).await;
+        let status = status.map_err(|error| of_upload(error, self.handle.region()))?;
+        if status.repository == *repository { Ok(status) } else { Err(Error::Unknown) }
+    }
+}
+
+impl Sessions for Local {
+    async fn status(&self, id: SessionId, repository: &RepositoryName) -> Result<u64, Error> {
+        Ok(self.find(id, repository).await?.offset)
+    }
+
+    async fn append(
+        &self,
+        id: SessionId,
+        repository: &RepositoryName,
+        chunk: Option<Chunk>,
+        body: Body,
+    ) -> Result<u64, Error> {
+        let status = self.find(id, repository).await?;
+        if status.placed.is_some() {
+            // Complete, and only its closing PUT may follow.
+            return Err(Error::Offset { offset: status.offset });
+        }
+        let (offset, length) = (chunk.map(|chunk| chunk.offset), chunk.map(|chunk| chunk.length));
+        let appended = self.handle.blobs().append(id.key, offset, length, body).await;
+        appended.map_err(|error| of_upload(error, self.handle.region()))
+    }
+
+    async fn close(&self, id: SessionId, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
+        let Closing { digest, chunk, body, actor } = closing;
+        let status = self.find(id, repository).await?;
+        match status.placed {
+            // A retry: the bytes lie where they belong, and what the client sends again is not read.
+            Some(placed) if placed.digest == digest => {}
+            Some(placed) => return Err(Error::Digest { expected: digest, actual: Some(placed.digest) }),
+            None => {
+                if let Some(body) = body {
+                    self.append(id, repository, chunk, body).await?;
+                } else if let Some(chunk) = chunk {
+                    return Err(Error::Length { expected: chunk.length, given: 0 });
+                }
+            }
+        }
+        let (handle, repository) = (self.handle.clone(), repository.clone());
+        let step = async move { complete(&handle, id, repository, digest, actor).await };
+        // A client that leaves now must not take the pin of an open proposal with it.
+        self.handle.to_the_end("record blob", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
+    }
+
+    async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
+        self.find(id, repository).await?;
+        let cancelled = self.handle.blobs().cancel_upload(id.key).await;
+        cancelled.map_err(|error| of_upload(error, self.handle.region()))
+    }
+}
+
+/// Places the bytes and records them.
+async fn complete(
+    handle: &Handle,
+    id: SessionId,
+    repository: RepositoryName,
+    digest: domain::Digest,
+    actor: String,
+) -> Result<Recorded, Error> {
+    let placed = handle.blobs().complete(id.key, digest).await;
+    let (placed, pin) = placed.map_err(|error| of_upload(error, handle.region()))?;
+    let now_ms = handle.metadata().local().and_then(|view| view.meta()).map_err(ReadFault::from)?;
+    handle.pins().hold(id.key, pin, now_ms.map_or(0, |meta| meta.cluster_time_ms));
+    record(handle, id, repository, placed, actor).await
+}
+
+async fn record(
+    handle: &Handle,
+    id: SessionId,
+    repository: RepositoryName,
+    placed: PlacedBlob,
+    actor: String,
+) -> Result<Recorded, Error> {
+    let claim = handle.metadata().claim();
+    let claim = claim.ok_or_else(|| WriteFault::Unavailable(handle.here("its blob store is not open yet")))?;
+    let PlacedBlob { digest, size, root, copy } = placed;
+    let command = Command::RecordBlob { repository, digest, size, root, claim, copy };
+    match handle.metadata().propose(Origin { actor }, command).await {
+        Ok(applied) => {
+            handle.blobs().finish_upload(id.key).await;
+            handle.pins().release(id.key);
+            Ok(Recorded { revision: applied.revision })
+        }
+        Err(error) => {
+            // Whatever was not judged may be proposed again by a retry of the closing PUT, so its pin stays.
+            if matches!(error, ProposeError::Refused(_)) {
+                handle.pins().release(id.key);
+            }
+            let refusal = fault::of_proposal(error, &handle.here(""))?;
+            Err(WriteFault::of_refusal(&refusal, &handle.here("")).into())
+        }
+    }
+}

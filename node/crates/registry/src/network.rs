@@ -1,0 +1,299 @@
+//! Sessions that live on another node: requests passed on to it, with flow control end to end.
+//!
+//! Before a body is sent the owner is asked for the session's offset, within `owner_wait_max`: an owner that cannot be
+//! reached costs the client no bytes, and a wrong offset is answered before they cross an ocean.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::{Digest, NodeId, RegionName, RepositoryName};
+use futures_util::{Stream, StreamExt, stream};
+use metadata::handle::ChannelClass;
+use proto::sessions::sessions_client::SessionsClient;
+use proto::sessions::{BodyPart, End, SessionReply, body_part};
+use runtime::clock;
+use tonic::transport::Channel;
+
+use crate::content_range::Chunk;
+use crate::fault::WriteFault;
+use crate::handle::Handle;
+use crate::session_id::SessionId;
+use crate::upload::{Body, Closing, Error, Recorded, Sessions};
+use crate::wire::{self, Answer, Opening};
+
+/// Bytes of a message. Larger chunks of a body are split.
+const MESSAGE_BYTES: usize = domain::limits::BULK_MESSAGE_BYTES;
+/// Longest time in which the owner takes no part that is ready for it.
+const STALL_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for the answer once the whole body was taken: the owner may have to hash it again and to commit.
+const ANSWER_WAIT_MAX: Duration = Duration::from_mins(5);
+
+pub(crate) struct Remote {
+    client: SessionsClient<Channel>,
+    wait_max: Duration,
+    here: RegionName,
+    owner: RegionName,
+}
+
+impl Remote {
+    pub(crate) fn to(handle: &Handle, node: NodeId) -> Option<Self> {
+        let channel = handle.metadata().channel(node, ChannelClass::Forward)?;
+        let client = SessionsClient::new(channel);
+        let here = handle.region().clone();
+        Some(Remote { client, wait_max: handle.config().owner_wait_max, owner: here.clone(), here })
+    }
+
+    pub(crate) fn in_region(self, owner: RegionName) -> Self {
+        Remote { owner, ..self }
+    }
+
+    fn unreachable(&self) -> Error {
+        Error::OwnerUnreachable { region: self.here.clone(), owner: self.owner.clone() }
+    }
+
+    /// A short call: the answer, or "unreachable" after the bound.
+    async fn ask<F>(&self, call: F) -> Result<Answer, Error>
+    where
+        F: Future<Output = Result<tonic::Response<SessionReply>, tonic::Status>> + Send,
+    {
+        match tokio::time::timeout(self.wait_max, call).await {
+            Ok(Ok(response)) => read(response.into_inner()),
+            Ok(Err(status)) => {
+                tracing::debug!(peer = %self.owner, error = %status, "session's owner did not answer");
+                Err(self.unreachable())
+            }
+            Err(_) => Err(self.unreachable()),
+        }
+    }
+
+    /// A call with a body: ends with the answer, or once the owner has stopped taking parts.
+    async fn send<F>(&self, call: F, pace: Arc<Pace>) -> Result<Answer, Error>
+    where
+        F: Future<Output = Result<tonic::Response<SessionReply>, tonic::Status>> + Send,
+    {
+        tokio::select! {
+            answered = call => match answered {
+                Ok(response) => read(response.into_inner()),
+                Err(status) => {
+                    tracing::debug!(peer = %self.owner, error = %status, "passing a body on to the session's owner failed");
+                    Err(self.unreachable())
+                }
+            },
+            () = pace.stalled() => Err(self.unreachable()),
+        }
+    }
+}
+
+impl Sessions for Remote {
+    async fn status(&self, id: SessionId, repository: &RepositoryName) -> Result<u64, Error> {
+        let mut client = self.client.clone();
+        match self.ask(client.status(wire::session_request(id.key, repository))).await? {
+            Answer::Offset(offset) => Ok(offset),
+            Answer::Recorded(_) | Answer::Cancelled(_) => Err(unexpected()),
+        }
+    }
+
+    async fn append(
+        &self,
+        id: SessionId,
+        repository: &RepositoryName,
+        chunk: Option<Chunk>,
+        body: Body,
+    ) -> Result<u64, Error> {
+        let offset = self.status(id, repository).await?;
+        if chunk.is_some_and(|chunk| chunk.offset != offset) {
+            return Err(Error::Offset { offset });
+        }
+        let opening = opening(id, repository, chunk, None, String::new());
+        let (parts, pace) = parts(&opening, Some(body));
+        let mut client = self.client.clone();
+        match self.send(client.append(parts), pace).await? {
+            Answer::Offset(offset) => Ok(offset),
+            Answer::Recorded(_) | Answer::Cancelled(_) => Err(unexpected()),
+        }
+    }
+
+    async fn close(&self, id: SessionId, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
+        let Closing { digest, chunk, body, actor } = closing;
+        // Not compared here: a complete session's retry repeats a chunk that it holds already.
+        self.status(id, repository).await?;
+        let opening = opening(id, repository, chunk, Some(digest), actor);
+        let (parts, pace) = parts(&opening, body);
+        let mut client = self.client.clone();
+        match self.send(client.close(parts), pace.clone()).await {
+            Ok(Answer::Recorded(recorded)) => Ok(recorded),
+            Ok(Answer::Offset(_) | Answer::Cancelled(_)) => Err(unexpected()),
+            // With the whole body taken, the owner may have proposed before it fell silent.
+            Err(Error::OwnerUnreachable { .. }) if pace.has_ended() => Err(WriteFault::Unknown.into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
+        let mut client = self.client.clone();
+        match self.ask(client.cancel(wire::session_request(id.key, repository))).await? {
+            Answer::Cancelled(known) => Ok(known),
+            Answer::Offset(_) | Answer::Recorded(_) => Err(unexpected()),
+        }
+    }
+}
+
+fn read(reply: SessionReply) -> Result<Answer, Error> {
+    wire::read_reply(reply).unwrap_or_else(|error| Err(Error::Storage { detail: error.to_string() }))
+}
+
+fn unexpected() -> Error {
+    Error::Storage { detail: "the session's owner gave the answer to another question".to_owned() }
+}
+
+fn opening(
+    id: SessionId,
+    repository: &RepositoryName,
+    chunk: Option<Chunk>,
+    digest: Option<Digest>,
+    actor: String,
+) -> Opening {
+    Opening { session: id.key, repository: repository.clone(), chunk, digest, actor }
+}
+
+/// Where the sending of a body stands, for the watch over it.
+#[derive(Debug, Default)]
+struct Pace {
+    state: Mutex<Step>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Step {
+    /// The client is to send more; the door watches over that.
+    #[default]
+    WaitsForClient,
+    /// A part was handed to the transport, which has not asked for another since.
+    Handed(Instant),
+    /// The last part was handed over.
+    Ended(Instant),
+}
+
+impl Pace {
+    fn set(&self, step: Step) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    fn step(&self) -> Step {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.step(), Step::Ended(_))
+    }
+
+    /// Resolves when the owner has taken nothing for too long.
+    async fn stalled(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let late = match self.step() {
+                Step::WaitsForClient => false,
+                Step::Handed(since) => since.elapsed() > STALL_MAX,
+                Step::Ended(since) => since.elapsed() > ANSWER_WAIT_MAX,
+            };
+            if late {
+                return;
+            }
+        }
+    }
+}
+
+enum Sending {
+    Begin(BodyPart, Option<Body>),
+    Body(Body, Bytes),
+    Done,
+}
+
+/// The parts of a body: begin, data, end. A body that breaks off gives no end, which tells the owner.
+fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart> + Send + 'static, Arc<Pace>) {
+    let pace = Arc::new(Pace::default());
+    let begin = BodyPart { part: Some(body_part::Part::Begin(opening.into())) };
+    let watched = pace.clone();
+    let parts = stream::unfold(Sending::Begin(begin, body), move |sending| {
+        let pace = watched.clone();
+        async move {
+            pace.set(Step::WaitsForClient);
+            let (part, rest) = step(sending).await?;
+            pace.set(if matches!(rest, Sending::Done) {
+                Step::Ended(clock::now())
+            } else {
+                Step::Handed(clock::now())
+            });
+            Some((part, rest))
+        }
+    });
+    (parts, pace)
+}
+
+async fn step(sending: Sending) -> Option<(BodyPart, Sending)> {
+    let end = || Some((BodyPart { part: Some(body_part::Part::End(End {})) }, Sending::Done));
+    let (mut body, mut pending) = match sending {
+        Sending::Begin(begin, Some(body)) => return Some((begin, Sending::Body(body, Bytes::new()))),
+        Sending::Begin(begin, None) => {
+            let nothing: Body = Box::pin(stream::empty());
+            return Some((begin, Sending::Body(nothing, Bytes::new())));
+        }
+        Sending::Body(body, pending) => (body, pending),
+        Sending::Done => return None,
+    };
+    while pending.is_empty() {
+        match body.next().await {
+            Some(Ok(bytes)) => pending = bytes,
+            Some(Err(_)) => return None,
+            None => return end(),
+        }
+    }
+    let data = pending.split_to(pending.len().min(MESSAGE_BYTES));
+    Some((BodyPart { part: Some(body_part::Part::Data(data)) }, Sending::Body(body, pending)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::BodyError;
+
+    fn sample() -> Opening {
+        Opening {
+            session: blobs::handle::SessionKey([1; 16]),
+            repository: RepositoryName::parse("a").expect("valid"),
+            chunk: None,
+            digest: None,
+            actor: String::new(),
+        }
+    }
+
+    async fn shapes(body: Option<Vec<Result<Bytes, BodyError>>>) -> (Vec<String>, bool) {
+        let body = body.map(|chunks| Box::pin(stream::iter(chunks)) as Body);
+        let (parts, pace) = parts(&sample(), body);
+        let shape = |part: BodyPart| match part.part {
+            Some(body_part::Part::Begin(_)) => "begin".to_owned(),
+            Some(body_part::Part::Data(data)) => data.len().to_string(),
+            Some(body_part::Part::End(_)) => "end".to_owned(),
+            None => "nothing".to_owned(),
+        };
+        (parts.map(shape).collect().await, pace.has_ended())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_split_and_ended() {
+        let chunks = vec![Ok(Bytes::from(vec![0; MESSAGE_BYTES + 5])), Ok(Bytes::new()), Ok(Bytes::from_static(b"ab"))];
+        let (shapes_seen, ended) = shapes(Some(chunks)).await;
+        assert_eq!(shapes_seen, ["begin", &MESSAGE_BYTES.to_string(), "5", "2", "end"]);
+        assert!(ended);
+        assert_eq!(shapes(None).await, (vec!["begin".to_owned(), "end".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_has_no_end() {
+        let broken = Err(BodyError { detail: "reset".to_owned() });
+        let (shapes_seen, ended) = shapes(Some(vec![Ok(Bytes::from_static(b"ab")), broken])).await;
+        assert_eq!(shapes_seen, ["begin", "2"]);
+        assert!(!ended);
+    }
+}

@@ -1,0 +1,381 @@
+//! Pushing blobs: sessions, closing them, mounts.
+//!
+//! A session lives on one node; requests that arrive elsewhere are passed on to it, and every answer is the one its
+//! owner gives, for both ways run through [`Sessions`].
+
+use std::future::Future;
+
+use blobs::handle::{ByteStream, UploadError};
+use domain::{Digest, RegionName, RepositoryName, Revision};
+use metadata::command::Command;
+use metadata::handle::{Demand, Origin};
+use metadata::outcome::Refusal;
+
+use crate::blob;
+use crate::content_range::Chunk;
+use crate::fault::{self, ReadFault, WriteFault};
+use crate::handle::Handle;
+use crate::local::Local;
+use crate::network::Remote;
+use crate::read::Asked;
+use crate::session_id::SessionId;
+
+/// A request's body as a stream.
+pub type Body = ByteStream<BodyError>;
+
+/// The client's connection broke off, or idled for too long.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct BodyError {
+    /// What the transport said.
+    pub detail: String,
+}
+
+/// Why a step of a push was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No such session: never was, expired, cancelled, closed, of another repository, or its owner is gone for good.
+    #[error("upload session is not known; begin a new one")]
+    Unknown,
+    /// The chunk does not begin at the session's offset, or another request is writing; nothing changed.
+    #[error("the session is at offset {offset}; continue from there")]
+    Offset {
+        /// Durable bytes.
+        offset: u64,
+    },
+    /// The client's body broke off.
+    #[error("request body broke off: {detail}")]
+    Body {
+        /// What the transport said.
+        detail: String,
+    },
+    /// The body is not as long as announced; the offset is unchanged.
+    #[error("body has {given} bytes, {expected} were announced")]
+    Length {
+        /// Announced.
+        expected: u64,
+        /// Received.
+        given: u64,
+    },
+    /// The bytes do not hash to the digest.
+    #[error("content does not hash to `{expected}`{}", .actual.map(|a| format!(" but to `{a}`")).unwrap_or_default())]
+    Digest {
+        /// What the client said.
+        expected: Digest,
+        /// What the bytes are, where that is known.
+        actual: Option<Digest>,
+    },
+    /// Too many sessions are open.
+    #[error("too many uploads are open in this region, retry in a moment")]
+    TooMany,
+    /// The region's disk is full to its reserve.
+    #[error(
+        "the blob storage of {region} is full ({free} bytes free, {reserve} kept in reserve); pulls work; push to another region or retry later"
+    )]
+    Full {
+        /// The region.
+        region: RegionName,
+        /// Free bytes.
+        free: u64,
+        /// Reserve.
+        reserve: u64,
+    },
+    /// The session lives in another region, which does not answer.
+    #[error("the upload session lives in {owner}, which {region} cannot reach now; retry, or begin the upload again")]
+    OwnerUnreachable {
+        /// The region that answers.
+        region: RegionName,
+        /// The region that owns the session.
+        owner: RegionName,
+    },
+    /// The region's disk failed; the session stands at its last durable offset.
+    #[error("blob storage failed: {detail}")]
+    Storage {
+        /// What happened.
+        detail: String,
+    },
+    /// Recording the blob.
+    #[error(transparent)]
+    Write(#[from] WriteFault),
+    /// A proof that the answer needs.
+    #[error(transparent)]
+    Read(#[from] ReadFault),
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::TooMany | Error::Full { .. } | Error::OwnerUnreachable { .. } => true,
+            Error::Offset { .. } | Error::Body { .. } | Error::Storage { .. } => true,
+            Error::Unknown | Error::Length { .. } | Error::Digest { .. } => false,
+            Error::Write(fault) => fault.is_retryable(),
+            Error::Read(fault) => fault.is_retryable(),
+        }
+    }
+
+    /// Whether certainly nothing changed.
+    pub fn has_no_side_effects(&self) -> bool {
+        match self {
+            Error::Body { .. } | Error::Storage { .. } | Error::Digest { .. } => false,
+            Error::Write(fault) => fault.has_no_side_effects(),
+            Error::Unknown
+            | Error::Offset { .. }
+            | Error::Length { .. }
+            | Error::TooMany
+            | Error::Full { .. }
+            | Error::OwnerUnreachable { .. }
+            | Error::Read(_) => true,
+        }
+    }
+}
+
+/// A session as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Last part of its Location.
+    pub id: String,
+    /// For `Docker-Upload-UUID`.
+    pub uuid: String,
+    /// Durable bytes.
+    pub offset: u64,
+}
+
+/// A blob that was recorded or mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Revision of the entry.
+    pub revision: Revision,
+}
+
+/// What a mount came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// The blob is linked.
+    Linked(Recorded),
+    /// It could not be mounted: a session to upload it is open.
+    Session(Session),
+}
+
+/// What a closing PUT brings.
+pub struct Closing {
+    /// The digest the client names.
+    pub digest: Digest,
+    /// From `Content-Range`.
+    pub chunk: Option<Chunk>,
+    /// The final bytes, if any.
+    pub body: Option<Body>,
+    /// Who asks, for the log's display fields.
+    pub actor: String,
+}
+
+/// The steps of a session, here or on the node that owns it.
+pub(crate) trait Sessions {
+    fn status(&self, id: SessionId, repository: &RepositoryName) -> impl Future<Output = Result<u64, Error>> + Send;
+    fn append(
+        &self,
+        id: SessionId,
+        repository: &RepositoryName,
+        chunk: Option<Chunk>,
+        body: Body,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    fn close(
+        &self,
+        id: SessionId,
+        repository: &RepositoryName,
+        closing: Closing,
+    ) -> impl Future<Output = Result<Recorded, Error>> + Send;
+    fn cancel(&self, id: SessionId, repository: &RepositoryName) -> impl Future<Output = Result<bool, Error>> + Send;
+}
+
+enum Owner {
+    Here(Local),
+    There(Remote),
+}
+
+impl Handle {
+    /// Opens a session here. Refused while no quorum is heard or this node's store is not open: what could not be
+    /// recorded need not be uploaded.
+    pub async fn create_upload(&self, repository: &RepositoryName) -> Result<Session, Error> {
+        if self.metadata().claim().is_none() {
+            return Err(WriteFault::Unavailable(self.here("its blob store is not open yet")).into());
+        }
+        let here = self.here("no quorum is heard");
+        if here.cut_off {
+            return Err(WriteFault::Unavailable(here).into());
+        }
+        let created = self.blobs().create_upload(repository.clone()).await;
+        let key = created.map_err(|error| of_upload(error, self.region()))?;
+        self.session(SessionId { key, node: self.node() }, repository, 0)
+    }
+
+    /// Opens a session, takes the whole body and closes it.
+    pub async fn upload_whole(&self, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
+        let session = self.create_upload(repository).await?;
+        let id = self.verify(&session.id, repository)?;
+        let closed = Local::new(self).close(id, repository, closing).await;
+        if closed.as_ref().is_err_and(Error::has_no_further_use) {
+            // The client was never told of the session, so nobody else will.
+            if let Err(error) = self.blobs().cancel_upload(id.key).await {
+                tracing::warn!(%repository, upload_id = id.uuid(), error = %error, "failed upload could not be cancelled");
+            }
+            self.pins().release(id.key);
+        }
+        closed
+    }
+
+    /// A session's durable offset.
+    pub async fn upload_status(&self, repository: &RepositoryName, id: &str) -> Result<Session, Error> {
+        let id = self.verify(id, repository)?;
+        let offset = match self.owner(id).await? {
+            Owner::Here(local) => local.status(id, repository).await?,
+            Owner::There(remote) => remote.status(id, repository).await?,
+        };
+        self.session(id, repository, offset)
+    }
+
+    /// Appends a chunk.
+    pub async fn append(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        chunk: Option<Chunk>,
+        body: Body,
+    ) -> Result<Session, Error> {
+        let id = self.verify(id, repository)?;
+        let offset = match self.owner(id).await? {
+            Owner::Here(local) => local.append(id, repository, chunk, body).await?,
+            Owner::There(remote) => remote.append(id, repository, chunk, body).await?,
+        };
+        self.session(id, repository, offset)
+    }
+
+    /// Closes a session. Sent again after its success it succeeds again, through any region, with its owner dead too.
+    pub async fn close(&self, repository: &RepositoryName, id: &str, closing: Closing) -> Result<Recorded, Error> {
+        let id = self.verify(id, repository)?;
+        let digest = closing.digest;
+        let closed = match self.owner(id).await {
+            Ok(Owner::Here(local)) => local.close(id, repository, closing).await,
+            Ok(Owner::There(remote)) => remote.close(id, repository, closing).await,
+            Err(error) => Err(error),
+        };
+        match closed {
+            Err(error @ (Error::Unknown | Error::OwnerUnreachable { .. } | Error::Write(WriteFault::Unknown))) => {
+                self.closed_before(repository, digest, error).await
+            }
+            other => other,
+        }
+    }
+
+    /// Ends a session and frees its staging.
+    pub async fn cancel_upload(&self, repository: &RepositoryName, id: &str) -> Result<(), Error> {
+        let id = self.verify(id, repository)?;
+        let known = match self.owner(id).await? {
+            Owner::Here(local) => local.cancel(id, repository).await?,
+            Owner::There(remote) => remote.cancel(id, repository).await?,
+        };
+        if known { Ok(()) } else { Err(Error::Unknown) }
+    }
+
+    /// Links a blob of another repository, or opens a session where that cannot be done.
+    pub async fn mount(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        from: Option<RepositoryName>,
+        origin: Origin,
+    ) -> Result<Mounted, Error> {
+        if !self.is_mountable(digest, from.as_ref()).await? {
+            return self.create_upload(repository).await.map(Mounted::Session);
+        }
+        let command = Command::MountBlob { from, to: repository.clone(), digest };
+        let refusal = match self.metadata().propose(origin, command).await {
+            Ok(applied) => return Ok(Mounted::Linked(Recorded { revision: applied.revision })),
+            Err(error) => fault::of_proposal(error, &self.here(""))?,
+        };
+        match refusal {
+            Refusal::Unknown { .. } | Refusal::UnknownRepository | Refusal::Invalid { .. } => {
+                self.create_upload(repository).await.map(Mounted::Session)
+            }
+            other => Err(WriteFault::of_refusal(&other, &self.here("")).into()),
+        }
+    }
+
+    async fn is_mountable(&self, digest: Digest, from: Option<&RepositoryName>) -> Result<bool, Error> {
+        let view = self.view(Demand::Strict, None).await?;
+        let linked = match from {
+            Some(from) => blob::linked(&view, from, &digest).map_err(ReadFault::from)?.is_some(),
+            None => {
+                let row = view.blob(&digest).map_err(ReadFault::from)?;
+                row.is_some_and(|row| row.references > 0)
+            }
+        };
+        Ok(linked && !view.holders(&digest).map_err(ReadFault::from)?.is_empty())
+    }
+
+    /// Whether a PUT that its owner does not know (any more) had its success before: then the digest is linked.
+    async fn closed_before(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        error: Error,
+    ) -> Result<Recorded, Error> {
+        let wanted = repository.clone();
+        let found = self.prove_point(Asked::default().strict(), |view| blob::linked(view, &wanted, &digest)).await;
+        match (found, error) {
+            (Ok((Some(_), as_of)), _) => Ok(Recorded { revision: as_of.revision }),
+            // "Unknown" is a negative answer, and it could not be proved.
+            (Err(fault), Error::Unknown) => Err(fault.into()),
+            (_, error) => Err(error),
+        }
+    }
+
+    fn verify(&self, id: &str, repository: &RepositoryName) -> Result<SessionId, Error> {
+        self.mint()?.read(id, repository).map_err(|_| Error::Unknown)
+    }
+
+    fn session(&self, id: SessionId, repository: &RepositoryName, offset: u64) -> Result<Session, Error> {
+        Ok(Session { id: self.mint()?.write(id, repository), uuid: id.uuid(), offset })
+    }
+
+    /// Where a session lives. `Unknown` once its node is removed or has no open store, which only a proved state says.
+    async fn owner(&self, id: SessionId) -> Result<Owner, Error> {
+        if id.node == self.node() {
+            return Ok(Owner::Here(Local::new(self)));
+        }
+        if let Some(remote) = self.remote(id, &self.metadata().local().map_err(ReadFault::from)?)? {
+            return Ok(Owner::There(remote));
+        }
+        let view = self.view(Demand::Strict, None).await?;
+        self.remote(id, &view)?.map(Owner::There).ok_or(Error::Unknown)
+    }
+
+    fn remote(&self, id: SessionId, view: &metadata::View) -> Result<Option<Remote>, Error> {
+        let stores = view.stores().map_err(ReadFault::from)?;
+        let Some(store) = stores.iter().find(|store| store.node == id.node && store.open) else { return Ok(None) };
+        let region = view.region(store.region).map_err(ReadFault::from)?;
+        let (Some(region), Some(remote)) = (region, Remote::to(self, id.node)) else { return Ok(None) };
+        Ok(Some(remote.in_region(region.name)))
+    }
+}
+
+impl Error {
+    /// Whether a session that nobody knows of may go. One whose proposal is in doubt must stay.
+    fn has_no_further_use(&self) -> bool {
+        !matches!(self, Error::Write(WriteFault::Unknown))
+    }
+}
+
+/// A step's failure in the blob room.
+pub(crate) fn of_upload(error: UploadError, region: &RegionName) -> Error {
+    match error {
+        UploadError::Unknown => Error::Unknown,
+        UploadError::Offset { offset, given: _ } | UploadError::Busy { offset } => Error::Offset { offset },
+        UploadError::Body { detail } => Error::Body { detail },
+        UploadError::Length { expected, given } => Error::Length { expected, given },
+        UploadError::DigestMismatch { expected, actual } => Error::Digest { expected, actual: Some(actual) },
+        UploadError::TooMany => Error::TooMany,
+        UploadError::Full { free, reserve } => Error::Full { region: region.clone(), free, reserve },
+        UploadError::Storage { detail } => Error::Storage { detail },
+    }
+}
