@@ -8,6 +8,7 @@ pub mod assemble;
 pub mod config;
 pub mod grpc;
 pub mod health;
+pub mod http;
 pub mod phase;
 pub mod rooms;
 pub mod run;

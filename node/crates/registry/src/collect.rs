@@ -42,9 +42,7 @@ async fn purge(handle: &Handle) -> Result<(), ReadFault> {
     if handle.pins().older_than(meta.cluster_time_ms.saturating_sub(age_ms)).is_empty() {
         return Ok(());
     }
-    let view = handle.view(Demand::Strict, None).await?;
-    let now_ms = view.meta()?.map_or(0, |meta| meta.cluster_time_ms);
-    drop(view);
+    let now_ms = handle.view(Demand::Strict, None).await?.meta()?.map_or(0, |meta| meta.cluster_time_ms);
     for session in handle.pins().older_than(now_ms.saturating_sub(age_ms)) {
         if matches!(handle.blobs().upload_status(session).await, Err(blobs::handle::UploadError::Unknown)) {
             handle.pins().release(session);

@@ -9,7 +9,7 @@ use crate::content_range::Chunk;
 use crate::fault::{self, ReadFault, WriteFault};
 use crate::handle::Handle;
 use crate::session_id::SessionId;
-use crate::upload::{Body, Closing, Error, Recorded, Sessions, of_upload};
+use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
 
 pub(crate) struct Local {
     handle: Handle,
@@ -56,7 +56,9 @@ impl Sessions for Local {
         match status.placed {
             // A retry: the bytes lie where they belong, and what the client sends again is not read.
             Some(placed) if placed.digest == digest => {}
-            Some(placed) => return Err(Error::Digest { expected: digest, actual: Some(placed.digest) }),
+            Some(placed) => {
+                return Err(Error::Digest(Box::new(WrongDigest { expected: digest, actual: placed.digest })));
+            }
             None => {
                 if let Some(body) = body {
                     self.append(id, repository, chunk, body).await?;

@@ -272,7 +272,7 @@ impl Handle {
                 },
             };
             match view.manifest(repository, &digest)? {
-                Some(row) => Ok(Some(Lookup::Found(digest, row))),
+                Some(row) => Ok(Some(Lookup::Found(digest, Box::new(row)))),
                 None => missing(view, repository),
             }
         };
@@ -410,7 +410,7 @@ impl Handle {
 }
 
 enum Lookup {
-    Found(Digest, metadata::rows::Manifest),
+    Found(Digest, Box<metadata::rows::Manifest>),
     RepositoryAlone,
 }
 

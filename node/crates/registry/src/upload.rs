@@ -31,6 +31,16 @@ pub struct BodyError {
     pub detail: String,
 }
 
+/// Bytes do not hash to the digest that the client named.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("content hashes to `{actual}`, not to `{expected}`")]
+pub struct WrongDigest {
+    /// What the client said.
+    pub expected: Digest,
+    /// What the bytes are.
+    pub actual: Digest,
+}
+
 /// Why a step of a push was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -58,13 +68,8 @@ pub enum Error {
         given: u64,
     },
     /// The bytes do not hash to the digest.
-    #[error("content does not hash to `{expected}`{}", .actual.map(|a| format!(" but to `{a}`")).unwrap_or_default())]
-    Digest {
-        /// What the client said.
-        expected: Digest,
-        /// What the bytes are, where that is known.
-        actual: Option<Digest>,
-    },
+    #[error(transparent)]
+    Digest(Box<WrongDigest>),
     /// Too many sessions are open.
     #[error("too many uploads are open in this region, retry in a moment")]
     TooMany,
@@ -108,7 +113,7 @@ impl Error {
         match self {
             Error::TooMany | Error::Full { .. } | Error::OwnerUnreachable { .. } => true,
             Error::Offset { .. } | Error::Body { .. } | Error::Storage { .. } => true,
-            Error::Unknown | Error::Length { .. } | Error::Digest { .. } => false,
+            Error::Unknown | Error::Length { .. } | Error::Digest(_) => false,
             Error::Write(fault) => fault.is_retryable(),
             Error::Read(fault) => fault.is_retryable(),
         }
@@ -117,7 +122,7 @@ impl Error {
     /// Whether certainly nothing changed.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
-            Error::Body { .. } | Error::Storage { .. } | Error::Digest { .. } => false,
+            Error::Body { .. } | Error::Storage { .. } | Error::Digest(_) => false,
             Error::Write(fault) => fault.has_no_side_effects(),
             Error::Unknown
             | Error::Offset { .. }
@@ -190,7 +195,7 @@ pub(crate) trait Sessions {
 
 enum Owner {
     Here(Local),
-    There(Remote),
+    There(Box<Remote>),
 }
 
 impl Handle {
@@ -344,10 +349,10 @@ impl Handle {
             return Ok(Owner::Here(Local::new(self)));
         }
         if let Some(remote) = self.remote(id, &self.metadata().local().map_err(ReadFault::from)?)? {
-            return Ok(Owner::There(remote));
+            return Ok(Owner::There(Box::new(remote)));
         }
         let view = self.view(Demand::Strict, None).await?;
-        self.remote(id, &view)?.map(Owner::There).ok_or(Error::Unknown)
+        self.remote(id, &view)?.map(|remote| Owner::There(Box::new(remote))).ok_or(Error::Unknown)
     }
 
     fn remote(&self, id: SessionId, view: &metadata::View) -> Result<Option<Remote>, Error> {
@@ -373,7 +378,7 @@ pub(crate) fn of_upload(error: UploadError, region: &RegionName) -> Error {
         UploadError::Offset { offset, given: _ } | UploadError::Busy { offset } => Error::Offset { offset },
         UploadError::Body { detail } => Error::Body { detail },
         UploadError::Length { expected, given } => Error::Length { expected, given },
-        UploadError::DigestMismatch { expected, actual } => Error::Digest { expected, actual: Some(actual) },
+        UploadError::DigestMismatch { expected, actual } => Error::Digest(Box::new(WrongDigest { expected, actual })),
         UploadError::TooMany => Error::TooMany,
         UploadError::Full { free, reserve } => Error::Full { region: region.clone(), free, reserve },
         UploadError::Storage { detail } => Error::Storage { detail },

@@ -6,7 +6,7 @@ use proto::sessions::{self as wire, failure::Failure as Kind, session_reply::Rep
 
 use crate::content_range::Chunk;
 use crate::fault::{ReadFault, Unavailable, WriteFault};
-use crate::upload::{Error, Recorded};
+use crate::upload::{Error, Recorded, WrongDigest};
 
 /// A peer sent what no node of ours sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,10 +103,10 @@ fn write_failure(error: Error) -> Kind {
         Error::Offset { offset } => Kind::Offset(offset),
         Error::Body { detail } => Kind::Body(detail),
         Error::Length { expected, given } => Kind::Length(wire::WrongLength { expected, given }),
-        Error::Digest { expected, actual } => Kind::Digest(wire::WrongDigest {
-            expected: expected.to_string(),
-            actual: actual.map(|actual| actual.to_string()),
-        }),
+        Error::Digest(wrong) => {
+            let WrongDigest { expected, actual } = *wrong;
+            Kind::Digest(wire::WrongDigest { expected: expected.to_string(), actual: actual.to_string() })
+        }
         Error::TooMany => Kind::TooMany(wire::Empty {}),
         Error::Full { region, free, reserve } => {
             Kind::Full(wire::Full { region: region.as_str().to_owned(), free, reserve })
@@ -132,7 +132,7 @@ fn read_failure(kind: Kind) -> Result<Error, Malformed> {
         Kind::Body(detail) => Error::Body { detail },
         Kind::Length(wire::WrongLength { expected, given }) => Error::Length { expected, given },
         Kind::Digest(wire::WrongDigest { expected, actual }) => {
-            Error::Digest { expected: read_digest(&expected)?, actual: actual.as_deref().map(read_digest).transpose()? }
+            Error::Digest(Box::new(WrongDigest { expected: read_digest(&expected)?, actual: read_digest(&actual)? }))
         }
         Kind::TooMany(wire::Empty {}) => Error::TooMany,
         Kind::Full(wire::Full { region, free, reserve }) => {
@@ -201,8 +201,8 @@ mod tests {
             any::<u64>().prop_map(|offset| Error::Offset { offset }),
             ".{0,20}".prop_map(|detail| Error::Body { detail }),
             any::<(u64, u64)>().prop_map(|(expected, given)| Error::Length { expected, given }),
-            (digest(), proptest::option::of(digest()))
-                .prop_map(|(expected, actual)| Error::Digest { expected, actual }),
+            (digest(), digest())
+                .prop_map(|(expected, actual)| Error::Digest(Box::new(WrongDigest { expected, actual }))),
             Just(Error::TooMany),
             (region(), any::<(u64, u64)>()).prop_map(|(region, (free, reserve))| Error::Full { region, free, reserve }),
             (region(), region()).prop_map(|(region, owner)| Error::OwnerUnreachable { region, owner }),

@@ -1,0 +1,178 @@
+//! Bodies: of requests, watched for idleness and drained when they are refused; of answers, counted while they stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderMap, header};
+use http_body::{Body as _, Frame, SizeHint};
+use registry::upload::BodyError;
+use runtime::{TaskKind, Tasks};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes of a refused body that are read, so that its client gets to see the answer instead of a reset. Unit: bytes.
+const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest time spent on that.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// A request's body: pieces of data, ending in an error when the client pauses for too long or goes away.
+///
+/// Dropped before its end it is drained for a bounded while in the background; the answer goes out meanwhile. A client
+/// that waits for `100 Continue` sends nothing unless somebody reads, and is not made to.
+pub(super) struct RequestBody {
+    body: Option<Body>,
+    announced: Option<u64>,
+    idle: Pin<Box<Sleep>>,
+    idle_max: Duration,
+    tasks: Tasks,
+    is_untouched: bool,
+    waits_for_continue: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(body: Body, headers: &HeaderMap, idle_max: Duration, tasks: Tasks) -> Self {
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        RequestBody {
+            announced,
+            idle: Box::pin(tokio::time::sleep(idle_max)),
+            idle_max,
+            tasks,
+            is_untouched: true,
+            waits_for_continue: headers.contains_key(header::EXPECT),
+            body: Some(body),
+        }
+    }
+
+    /// `Content-Length`. A chunked body has none, and may be empty all the same.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// Certainly empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// The whole body, if it is not longer than `bytes_max`.
+    pub(super) async fn collect(mut self, bytes_max: usize) -> Result<Bytes, CollectError> {
+        if let Some(announced) = self.announced.filter(|announced| *announced > bytes_max as u64) {
+            return Err(CollectError::TooLarge { given: usize::try_from(announced).unwrap_or(usize::MAX) });
+        }
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece.map_err(CollectError::Broken)?;
+            if whole.len() + piece.len() > bytes_max {
+                return Err(CollectError::TooLarge { given: whole.len() + piece.len() });
+            }
+            if whole.is_empty() && self.is_empty() {
+                return Ok(piece);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// Why a body could not be had as a whole.
+#[derive(Debug)]
+pub(super) enum CollectError {
+    /// It is longer than allowed.
+    TooLarge {
+        /// Bytes announced, or seen so far.
+        given: usize,
+    },
+    /// It broke off.
+    Broken(BodyError),
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.is_untouched = false;
+        let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+        let item = loop {
+            match Pin::new(&mut *body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let deadline = Instant::now() + this.idle_max;
+                    this.idle.as_mut().reset(deadline);
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => break Some(Err(BodyError { detail: error.to_string() })),
+                Poll::Ready(None) => break None,
+                Poll::Pending => {
+                    if this.idle.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let detail = format!("the client sent nothing for {} s", this.idle_max.as_secs());
+                    break Some(Err(BodyError { detail }));
+                }
+            }
+        };
+        this.body = None;
+        Poll::Ready(item)
+    }
+}
+
+use std::future::Future as _;
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        if self.is_untouched && self.waits_for_continue {
+            return;
+        }
+        self.tasks.spawn(TaskKind::Request, "drain body", async move {
+            let drain = async {
+                let mut bytes = 0;
+                while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    if bytes > DRAIN_BYTES_MAX {
+                        return;
+                    }
+                }
+            };
+            // Past the bound the connection is closed on the client, which had its answer in the meantime.
+            let _ = tokio::time::timeout(DRAIN_MAX, drain).await;
+        });
+    }
+}
+
+/// An answer's body that keeps its place among the requests at work until it is sent.
+pub(super) struct Guarded {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Guarded {
+    pub(super) fn new(body: Body, permit: OwnedSemaphorePermit) -> Self {
+        Guarded { body, _permit: permit }
+    }
+}
+
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,163 @@
+//! Manifests.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use domain::limits::{MANIFEST_BYTES_MAX, TAGS_PER_PUT_MAX};
+use domain::{Digest, Reference, RepositoryName, Tag, manifest, reference};
+use http::{Method, Response, StatusCode, header};
+use registry::manifest::{Condition, Put};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::body::{CollectError, RequestBody};
+use super::error::{Code, Failure};
+use super::headers::{self, Preconditions};
+use super::{Asking, query};
+
+/// Longest wait for other manifests to be read first.
+const TURN_MAX: Duration = Duration::from_secs(10);
+/// Longest time a client may take to send a manifest, however steadily: it holds a part of the door's memory.
+const BODY_MAX: Duration = Duration::from_mins(2);
+
+/// `/v2/NAME/manifests/REFERENCE`.
+pub(super) async fn serve(
+    asking: &Asking,
+    name: RepositoryName,
+    reference: &str,
+    body: RequestBody,
+) -> Result<Response<Body>, Failure> {
+    let reference = Reference::parse(reference).map_err(|error| match error {
+        reference::Error::Digest(error) => Failure::bad(Code::DigestInvalid, error),
+        reference::Error::Tag(error) => Failure::bad(Code::ManifestInvalid, error),
+    })?;
+    match asking.method {
+        Method::PUT => put(asking, name, reference, body).await,
+        Method::DELETE => delete(asking, name, &reference).await,
+        _ => get(asking, name, &reference).await,
+    }
+}
+
+async fn get(asking: &Asking, name: RepositoryName, reference: &Reference) -> Result<Response<Body>, Failure> {
+    let found = asking.registry().manifest(&name, reference, asking.asked, asking.is_head()).await?;
+    let tag = format!("\"{}\"", found.digest);
+    let response = Response::builder().header(headers::DIGEST, found.digest.to_string()).header(header::ETAG, &tag);
+    let response = headers::with_as_of(response, found.as_of, asking.registry().region());
+    if headers::if_none_match(&asking.headers, &tag) {
+        return headers::finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let response =
+        response.header(header::CONTENT_TYPE, found.media_type).header(header::CONTENT_LENGTH, found.body.len());
+    headers::finish(response, if asking.is_head() { Body::empty() } else { Body::from(found.body) })
+}
+
+async fn put(
+    asking: &Asking,
+    name: RepositoryName,
+    reference: Reference,
+    body: RequestBody,
+) -> Result<Response<Body>, Failure> {
+    let tags = tags(&reference, &asking.query)?;
+    let condition = condition(asking)?;
+    let content_type = asking.headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let content_type = content_type.map(std::borrow::Cow::into_owned);
+    let (body, permit) = read(asking, body).await?;
+    let location = format!("/v2/{name}/manifests/");
+    let put = Put { repository: name, reference, tags, body, content_type, condition, origin: asking.origin() };
+    let stored = asking.registry().manifest_put(put).await?;
+    drop(permit);
+    let mut response = Response::builder()
+        .status(StatusCode::CREATED)
+        .header(header::LOCATION, format!("{location}{}", stored.digest))
+        .header(headers::DIGEST, stored.digest.to_string())
+        .header(headers::REVISION, stored.revision.0)
+        .header(header::CONTENT_LENGTH, 0);
+    if let Some(subject) = stored.subject {
+        response = response.header(headers::SUBJECT, subject.to_string());
+    }
+    for tag in stored.tags {
+        response = response.header(headers::TAG, tag.as_str());
+    }
+    headers::finish(response, Body::empty())
+}
+
+async fn delete(asking: &Asking, name: RepositoryName, reference: &Reference) -> Result<Response<Body>, Failure> {
+    let as_of = asking.registry().manifest_delete(&name, reference, asking.origin()).await?;
+    let response = Response::builder().status(StatusCode::ACCEPTED).header(header::CONTENT_LENGTH, 0);
+    headers::finish(headers::with_as_of(response, as_of, asking.registry().region()), Body::empty())
+}
+
+/// Tags that `?tag=` names, each once. Beside a tag in the path the parameter is ignored.
+fn tags(reference: &Reference, query: &query::Query) -> Result<Vec<Tag>, Failure> {
+    let mut tags = Vec::new();
+    if matches!(reference, Reference::Tag(_)) {
+        return Ok(tags);
+    }
+    for (count, text) in query.all("tag").enumerate() {
+        if count == TAGS_PER_PUT_MAX {
+            let message = format!("a put may name {TAGS_PER_PUT_MAX} tags");
+            return Err(Failure::new(StatusCode::URI_TOO_LONG, Code::ManifestInvalid, message));
+        }
+        let tag = Tag::parse(text).map_err(|error| Failure::bad(Code::ManifestInvalid, error))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+fn condition(asking: &Asking) -> Result<Option<Condition>, Failure> {
+    Ok(match headers::preconditions(&asking.headers)? {
+        Preconditions::None => None,
+        Preconditions::Absent => Some(Condition::Absent),
+        Preconditions::Present => Some(Condition::Present),
+        // What is no digest names nothing that could be there, so it matches nothing.
+        Preconditions::Matches(tags) => {
+            Some(Condition::Matches(tags.iter().filter_map(|tag| Digest::parse(tag).ok()).collect()))
+        }
+    })
+}
+
+/// Reads the body, with its share of what all manifests being read may take together.
+async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, OwnedSemaphorePermit), Failure> {
+    let too_large = |given: usize| Failure::from(manifest::Error::TooLarge { given });
+    let share = match body.announced() {
+        Some(announced) if announced > MANIFEST_BYTES_MAX as u64 => {
+            return Err(too_large(usize::try_from(announced).unwrap_or(usize::MAX)));
+        }
+        Some(announced) => u32::try_from(announced).unwrap_or(u32::MAX),
+        None => u32::try_from(MANIFEST_BYTES_MAX).unwrap_or(u32::MAX),
+    };
+    let turn = asking.door.manifest_bytes.clone().acquire_many_owned(share);
+    let permit = match tokio::time::timeout(TURN_MAX, turn).await {
+        Ok(Ok(permit)) => permit,
+        Ok(Err(_)) | Err(_) => return Err(Failure::too_many("too many manifests are being pushed at once")),
+    };
+    let broken = |detail: String| Failure::bad(Code::ManifestInvalid, format_args!("request body broke off: {detail}"));
+    match tokio::time::timeout(BODY_MAX, body.collect(MANIFEST_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok((bytes, permit)),
+        Ok(Err(CollectError::TooLarge { given })) => Err(too_large(given)),
+        Ok(Err(CollectError::Broken(error))) => Err(broken(error.detail)),
+        Err(_) => Err(broken(format!("it did not come within {} s", BODY_MAX.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_the_query_are_distinct_bounded_and_only_beside_a_digest() {
+        let digest = Reference::Digest(Digest::Sha256([0; 32]));
+        let read = |reference: &Reference, text: &str| {
+            tags(reference, &query::Query::parse(text)).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&digest, "tag=a&tag=b&tag=a").ok(), Some(vec!["a".to_owned(), "b".to_owned()]));
+        let tag = Reference::Tag(Tag::parse("t").expect("valid"));
+        assert_eq!(read(&tag, "tag=a&tag=.bad").ok(), Some(Vec::new()));
+        assert!(read(&digest, "tag=a&tag=.bad").is_err());
+        let many = |count: usize| (0..count).map(|at| format!("tag=t{at}")).collect::<Vec<_>>().join("&");
+        assert_eq!(read(&digest, &many(TAGS_PER_PUT_MAX)).map(|tags| tags.len()).ok(), Some(TAGS_PER_PUT_MAX));
+        let refused = read(&digest, &many(TAGS_PER_PUT_MAX + 1)).err().map(|failure| failure.into_response().status());
+        assert_eq!(refused, Some(StatusCode::URI_TOO_LONG));
+    }
+}

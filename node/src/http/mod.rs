@@ -1,0 +1,203 @@
+//! The registry's HTTP door: one file per resource of the distribution specification.
+//!
+//! Paths are read from the right, requests are turned into calls of [`registry::Handle`], errors into status codes
+//! ([`error`]). The door keeps no state but its limits: requests at once, bytes of manifests being read, idle time of
+//! bodies. Nothing below `/v2/` is ever compressed, and every answer of known length says so on HEAD too.
+
+mod base;
+mod blobs;
+mod body;
+mod byteranges;
+mod catalog;
+mod error;
+mod headers;
+pub mod listen;
+mod manifests;
+mod paging;
+mod query;
+mod referrers;
+mod route;
+mod tags;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use domain::RepositoryName;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use metadata::handle::Origin;
+use registry::{Asked, Handle};
+use runtime::Tasks;
+use tokio::sync::Semaphore;
+
+pub use listen::serve;
+
+use body::{Guarded, RequestBody};
+use error::{Code, Failure};
+use query::Query;
+use route::{Path, Resource};
+
+/// Limits of the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests worked on at once; above it HTTP 429.
+    pub requests_max: usize,
+    /// Manifests being read at once. Unit: bytes. More wait, briefly, and are then refused with HTTP 429.
+    pub manifest_bytes_max: usize,
+    /// Longest pause between two pieces of a request's body.
+    pub body_idle_max: Duration,
+    /// `OCI-Chunk-Min-Length`, when one is announced. Smaller chunks are taken all the same.
+    pub chunk_bytes_min: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            requests_max: 1024,
+            manifest_bytes_max: 64 * 1024 * 1024,
+            body_idle_max: Duration::from_mins(1),
+            chunk_bytes_min: None,
+        }
+    }
+}
+
+/// What the door's handlers share.
+struct Door {
+    registry: Handle,
+    settings: Settings,
+    tasks: Tasks,
+    requests: Arc<Semaphore>,
+    manifest_bytes: Arc<Semaphore>,
+}
+
+/// A request as the resources see it: what it asks, without its body.
+struct Asking {
+    door: Arc<Door>,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+    asked: Asked,
+}
+
+impl Asking {
+    fn registry(&self) -> &Handle {
+        &self.door.registry
+    }
+
+    fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// Who asks; nobody is known by name until requests are authenticated.
+    fn origin(&self) -> Origin {
+        Origin { actor: "anonymous".to_owned() }
+    }
+}
+
+/// The registry's routes: everything at and below `/v2`.
+pub fn router(registry: Handle, settings: Settings, tasks: Tasks) -> Router {
+    let door = Arc::new(Door {
+        registry,
+        settings,
+        tasks,
+        requests: Arc::new(Semaphore::new(settings.requests_max)),
+        manifest_bytes: Arc::new(Semaphore::new(settings.manifest_bytes_max)),
+    });
+    Router::new().fallback(move |request: Request<Body>| serve_one(door.clone(), request))
+}
+
+/// The routes of a node that has no rooms yet: 503 for the registry, 404 for the rest.
+pub fn closed() -> Router {
+    Router::new().fallback(async |request: Request<Body>| {
+        let path = request.uri().path();
+        let failure = if path == "/v2" || path.starts_with("/v2/") {
+            Failure::unavailable("this node does not belong to a cluster yet, or is still opening; retry in a moment")
+        } else {
+            Failure::not_found(path)
+        };
+        let mut response = failure.into_response();
+        mark(&mut response);
+        response
+    })
+}
+
+async fn serve_one(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
+    let mut response = match door.requests.clone().try_acquire_owned() {
+        Ok(permit) => {
+            let response = answer(&door, request).await.unwrap_or_else(Failure::into_response);
+            // A body that still streams counts as a request at work.
+            response.map(|body| Body::new(Guarded::new(body, permit)))
+        }
+        Err(_) => Failure::too_many("too many requests are in flight in this region").into_response(),
+    };
+    mark(&mut response);
+    let (region, node) = (door.registry.region().as_str(), door.registry.node().to_string());
+    for (name, value) in [(headers::REGION, region), (headers::NODE, node.as_str())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Every answer names the protocol, errors too.
+fn mark(response: &mut Response<Body>) {
+    let name = HeaderName::from_static("docker-distribution-api-version");
+    response.headers_mut().insert(name, HeaderValue::from_static("registry/2.0"));
+}
+
+async fn answer(door: &Arc<Door>, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let (parts, body) = request.into_parts();
+    let body = RequestBody::new(body, &parts.headers, door.settings.body_idle_max, door.tasks.clone());
+    let Some(path) = route::parse(parts.uri.path()) else { return Err(Failure::not_found(parts.uri.path())) };
+    let Path { name, resource } = path;
+    let allowed = resource.methods();
+    if !allowed.contains(&parts.method) {
+        return Err(Failure::wrong_method(&parts.method, allowed));
+    }
+    let asking = Asking {
+        door: door.clone(),
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        asked: headers::asked(&parts.headers)?,
+        method: parts.method,
+        headers: parts.headers,
+    };
+    let name = match name {
+        Some(name) => RepositoryName::parse(&name).map_err(|error| Failure::bad(Code::NameInvalid, error)),
+        None => Err(Failure::not_found(parts.uri.path())),
+    };
+    match resource {
+        Resource::Base => Ok(base::show()),
+        Resource::BaseWithoutSlash => Ok(base::redirect()),
+        Resource::Catalog => catalog::list(&asking).await,
+        Resource::Tags => tags::list(&asking, name?).await,
+        Resource::Manifest(reference) => manifests::serve(&asking, name?, &reference, body).await,
+        Resource::Blob(digest) => blobs::serve(&asking, name?, &digest).await,
+        Resource::Uploads => uploads::begin(&asking, name?, body).await,
+        Resource::Upload(id) => uploads::serve(&asking, name?, &id, body).await,
+        Resource::Referrers(digest) => referrers::list(&asking, name?, &digest).await,
+    }
+}
+
+/// A JSON answer with its length, fingerprint and revision; 304 when the client has it already.
+fn json_page(
+    asking: &Asking,
+    kind: &'static str,
+    body: Vec<u8>,
+    as_of: registry::AsOf,
+    link: Option<String>,
+) -> Result<Response<Body>, Failure> {
+    let tag = format!("\"{}\"", registry::manifest::fingerprint(&body));
+    let mut response = Response::builder().header(header::ETAG, &tag);
+    if let Some(link) = link {
+        response = response.header(header::LINK, link);
+    }
+    response = headers::with_as_of(response, as_of, asking.registry().region());
+    if headers::if_none_match(&asking.headers, &tag) {
+        return headers::finish(response.status(http::StatusCode::NOT_MODIFIED), Body::empty());
+    }
+    let response = response.header(header::CONTENT_TYPE, kind).header(header::CONTENT_LENGTH, body.len());
+    headers::finish(response, if asking.is_head() { Body::empty() } else { Body::from(body) })
+}
