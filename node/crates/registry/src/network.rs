@@ -218,7 +218,10 @@ fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart>
     let parts = stream::unfold(Sending::Begin(begin, body), move |sending| {
         let pace = watched.clone();
         async move {
-            pace.set(Step::WaitsForClient);
+            // The transport asks once more after the end; that changes nothing.
+            if !matches!(sending, Sending::Done) {
+                pace.set(Step::WaitsForClient);
+            }
             let (part, rest) = step(sending).await?;
             pace.set(if matches!(rest, Sending::Done) {
                 Step::Ended(clock::now())
