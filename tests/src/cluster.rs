@@ -444,15 +444,27 @@ impl Drop for Cluster {
 
 /// Free loopback ports below the range that outgoing connections take theirs from, so that a restarted region finds its own again.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        held.extend(TcpListener::bind(("127.0.0.1", random_port())));
+    }
+    held.iter().map(|listener| listener.local_addr().expect("it listens")).collect()
+}
+
+/// The first of `count` free loopback ports in a row.
+pub fn consecutive_ports(count: u16) -> u16 {
+    loop {
+        let first = random_port();
+        let all = (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+        if all {
+            return first;
+        }
+    }
+}
+
+fn random_port() -> u16 {
     static RANDOM: OnceLock<std::sync::Mutex<Random>> = OnceLock::new();
     let random = RANDOM.get_or_init(|| std::sync::Mutex::new(Random::new(u64::from(std::process::id()) << 20)));
     let mut random = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut held = Vec::new();
-    while held.len() < count {
-        let port = u16::try_from(15_000 + random.below(15_000)).expect("below 30,000");
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            held.push(listener);
-        }
-    }
-    held.iter().map(|listener| listener.local_addr().expect("it listens")).collect()
+    u16::try_from(15_000 + random.below(15_000)).expect("below 30,000")
 }

@@ -1,0 +1,209 @@
+//! The command line as its users meet it: `dev` from start to end, and verbs that scripts can trust.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tests::binaries::binaries;
+use tests::cluster::{Cluster, Options, PATIENCE, consecutive_ports};
+use tests::image::Image;
+use tests::registry::Registry;
+use tests::{scale, wait};
+
+/// A running `cluster-cli dev`.
+struct Dev {
+    child: Child,
+    http: u16,
+    peer: u16,
+    log: std::path::PathBuf,
+}
+
+impl Dev {
+    async fn start(directory: &Path, ports: (u16, u16)) -> Dev {
+        let log = directory.join("dev.log");
+        let out = File::create(&log).expect("a temporary directory is writable");
+        let err = out.try_clone().expect("a file can be shared");
+        let (http, peer) = ports;
+        let child = Command::new(&binaries().cli)
+            .args(["dev", "--regions", "3", "--data"])
+            .arg(directory.join("data"))
+            .arg("--node-binary")
+            .arg(&binaries().node)
+            .args(["--http-port", &http.to_string(), "--peer-port", &peer.to_string()])
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .expect("cluster-cli starts");
+        let dev = Dev { child, http, peer, log };
+        wait::until("dev to say that it is ready", PATIENCE, || async {
+            let said = dev.said();
+            if said.lines().any(|line| line == "ready") { Ok(()) } else { Err(said) }
+        })
+        .await;
+        dev
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn region(&self, index: u16) -> Registry {
+        Registry::at(format!("127.0.0.1:{}", self.http + index))
+    }
+
+    fn status(&self) -> Value {
+        let endpoint = format!("127.0.0.1:{}", self.peer);
+        let output = cli(&["status", "--json", "--endpoint", &endpoint]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("status --json prints JSON")
+    }
+
+    /// Process ids of the nodes.
+    fn nodes(&self) -> Vec<u64> {
+        let status = self.status();
+        let regions = status["regions"].as_array().expect("regions").clone();
+        regions.iter().filter_map(|region| region["nodes"][0]["status"]["process_id"].as_u64()).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child can be signalled");
+    }
+
+    /// Waits until `dev` and every node is gone.
+    async fn await_end(&mut self, nodes: &[u64]) -> std::process::ExitStatus {
+        let child = &mut self.child;
+        let mut ended = || child.try_wait().expect("a child can be asked").ok_or("dev runs".to_owned());
+        let status = wait::until("dev to end", PATIENCE, || std::future::ready(ended())).await;
+        let ports: Vec<u16> = (0..3).flat_map(|index| [self.http + index, self.peer + index]).collect();
+        wait::until("the nodes to end with dev", PATIENCE, || async {
+            let open = ports.iter().find(|port| TcpStream::connect(("127.0.0.1", **port)).is_ok());
+            let alive = nodes.iter().find(|id| Path::new(&format!("/proc/{id}/cwd")).exists());
+            match (open, alive) {
+                (None, None) => Ok(()),
+                found => Err(format!("a port or process lives on: {found:?}")),
+            }
+        })
+        .await;
+        status
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // Ended already, or a test failed: its nodes end with it.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn cli(arguments: &[&str]) -> Output {
+    Command::new(&binaries().cli).args(arguments).stdin(Stdio::null()).output().expect("cluster-cli runs")
+}
+
+fn ports() -> (u16, u16) {
+    (consecutive_ports(3), consecutive_ports(3))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_starts_three_regions_stops_cleanly_and_continues() {
+    let seed = scale::seed("dev");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let ports = ports();
+    let image = Image::new(seed, &[100_000]);
+    let mut dev = Dev::start(directory.path(), ports).await;
+    dev.region(0).push_image("team/app", "v1", &image).await.expect("pushed to the first region");
+    dev.region(2).pull_image("team/app", "v1", &image).await.expect("pulled from the third at once");
+    let said = dev.said();
+    assert!(said.contains("docker push") && said.contains(&format!("127.0.0.1:{}", ports.0)), "{said}");
+    let nodes = dev.nodes();
+    assert_eq!(nodes.len(), 3);
+    dev.signal(Signal::TERM);
+    let status = dev.await_end(&nodes).await;
+    assert!(status.success(), "dev ended with {status}: {}", dev.said());
+
+    let mut dev = Dev::start(directory.path(), ports).await;
+    for index in 0..3 {
+        let pulled = dev.region(index).pull_image_patiently("team/app", "v1", &image, PATIENCE).await;
+        pulled.expect("it continues with what was there");
+    }
+    // Killed without a word: the nodes notice and end.
+    let nodes = dev.nodes();
+    dev.signal(Signal::KILL);
+    dev.await_end(&nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exit_codes_and_words_of_the_verbs_can_be_trusted() {
+    let cluster = Cluster::start(2, Options::default()).await;
+    let peer = |index: usize| cluster.regions[index].peer.to_string();
+    let code = |arguments: &[&str]| {
+        let output = cli(arguments);
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, words) = code(&["init", "--node", &peer(0), "--region", "paris"]);
+    assert_eq!(status, 4, "init of a member: {words}");
+    assert!(words.starts_with("error: "), "{words}");
+    let (status, words) = code(&["status", "--endpoint", "127.0.0.1:1"]);
+    assert_eq!(status, 3, "nobody answers: {words}");
+    assert!(words.contains("127.0.0.1:1"), "it does not say whom it asked: {words}");
+    let (status, words) = code(&["status", "--endpoint", &format!("127.0.0.1:1,{}", peer(1))]);
+    assert_eq!(status, 0, "the next endpoint answers: {words}");
+    let (status, words) = code(&["leave", "nowhere", "--yes", "--endpoint", &peer(0)]);
+    assert_ne!(status, 0, "{words}");
+    assert!(words.contains("nowhere"), "{words}");
+    assert_eq!(code(&["no-such-verb"]).0, 2);
+
+    // Blobs that lie in one region only: it cannot leave.
+    let (status, words) = code(&["policy", "set", "", "--durability", "local", "--endpoint", &peer(0)]);
+    assert_eq!(status, 0, "{words}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_with_a_last_copy_does_not_leave() {
+    let seed = scale::seed("leave refused");
+    // The others hear of the blobs and fetch them too slowly to matter.
+    let settings = vec![("replication.bandwidth", "\"1KiB/s\"".to_owned())];
+    let cluster = Cluster::start(3, Options { durability: "local", settings, ..Options::default() }).await;
+    let image = Image::new(seed, &[3_000_000]);
+    let owner = cluster.follower().await;
+    cluster.at(owner).push_image("team/app", "v1", &image).await.expect("durable in one region is enough");
+    let endpoint = cluster.regions[cluster.leader().await].peer.to_string();
+    let name = cluster.regions[owner].name;
+    let refused = cli(&["leave", name, "--yes", "--endpoint", &endpoint]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{words}");
+    assert!(words.contains(&image.blobs[1].digest()[..15]), "the blob is not named: {words}");
+    let pulled = cluster.at(owner).pull_image("team/app", "v1", &image).await;
+    pulled.expect("the region serves on");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_leaves_when_nothing_is_lost_and_the_others_go_on() {
+    let seed = scale::seed("leave");
+    let cluster = Cluster::start(3, Options::default()).await;
+    let owner = cluster.follower().await;
+    let image = Image::new(seed, &[500_000]);
+    cluster.at(owner).push_image("team/app", "v1", &image).await.expect("a healthy region takes a push");
+    cluster.await_quiet(PATIENCE).await;
+    let endpoint = cluster.regions[cluster.leader().await].peer.to_string();
+    let name = cluster.regions[owner].name;
+    let dry = cli(&["leave", name, "--dry-run", "--json", "--endpoint", &endpoint]);
+    assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
+    let said: Value = serde_json::from_slice(&dry.stdout).expect("--json prints JSON");
+    assert_eq!(said["last_copies"].as_u64(), Some(0), "all regions hold everything: {said}");
+    let left = cli(&["leave", name, "--yes", "--endpoint", &endpoint]);
+    assert!(left.status.success(), "nothing would be lost: {}", String::from_utf8_lossy(&left.stderr));
+    for index in (0..3).filter(|index| *index != owner) {
+        let pulled = cluster.at(index).pull_image_patiently("team/app", "v1", &image, PATIENCE).await;
+        pulled.expect("the others serve on");
+        let next = Image::new(seed + 1 + index as u64, &[1000]);
+        let pushed = cluster.at(index).push_image_patiently("team/app", "v2", &next, PATIENCE).await;
+        pushed.expect("the others take pushes");
+    }
+}
