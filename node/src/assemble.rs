@@ -1,11 +1,10 @@
 //! The wiring: opens the rooms in order, moves a node from unjoined to member, and knows nothing of what rooms do.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use domain::{ClusterId, Durability, NodeId, StoreId};
+use domain::{ClusterId, Durability, NodeId};
 use metadata::birth;
 use metadata::command::NewNode;
 use runtime::Tasks;
@@ -85,7 +84,9 @@ impl House {
     pub async fn open(self: &Arc<Self>) -> Result<(), birth::Error> {
         let _once = self.birth.lock().await;
         self.phase.set(Phase::Starting);
-        match birth::open(self.birth_config(), None, self.tasks.clone()).await? {
+        let store = blobs::identify(&self.config.blobs_directory());
+        let store = store.map_err(|error| birth::Error::Storage { detail: error.to_string() })?.map(|(id, _)| id);
+        match birth::open(self.birth_config(), store, self.tasks.clone()).await? {
             birth::Opened::Unjoined => {
                 self.phase.set(Phase::Unjoined);
                 tracing::info!(peer = %self.config.peer.listen, "node belongs to no cluster yet, waiting for init or join");
@@ -147,17 +148,20 @@ impl House {
         moved
     }
 
-    /// Opens the rooms above metadata and switches both doors to them.
-    #[expect(clippy::unused_async, reason = "the rooms above metadata open asynchronously")]
-    async fn move_in(self: &Arc<Self>, handle: metadata::Handle) -> Result<(), birth::Error> {
-        let identity = handle.identity().clone();
+    /// Opens the rooms above metadata, floor by floor, and switches both doors to them.
+    async fn move_in(self: &Arc<Self>, metadata: metadata::Handle) -> Result<(), birth::Error> {
+        let identity = metadata.identity().clone();
         self.identity.set(identity.region_name.as_str(), identity.node.0);
-        let rooms = Arc::new(Rooms { metadata: handle, blobs: None, replication: None });
+        let opened = blobs::Handle::open(self.blobs_config(identity.cluster), self.tasks.clone()).await;
+        let blobs = opened.map_err(|error| birth::Error::Storage { detail: error.to_string() })?;
+        let replication =
+            replication::Handle::start(self.replication_config(), metadata.clone(), blobs.clone(), self.tasks.clone());
         let mut routes = tonic::service::Routes::builder();
-        rooms.metadata.add_services(&mut routes);
+        metadata.add_services(&mut routes);
+        replication.add_services(&mut routes);
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
-        self.phase.set(Phase::Member(rooms));
+        self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
     }
@@ -169,7 +173,31 @@ impl House {
 
     fn format_store(&self) -> birth::FormatStore {
         let root = self.config.blobs_directory();
-        Box::new(move |cluster| format_store(&root, cluster))
+        Box::new(move |cluster| blobs::format(&root, cluster, false).map_err(|error| error.to_string()))
+    }
+
+    fn blobs_config(&self, cluster: ClusterId) -> blobs::Config {
+        let storage = &self.config.storage;
+        let mut config = blobs::Config::new(self.config.blobs_directory(), cluster, storage.data.join("index"));
+        config.index_cache_bytes = storage.index_cache_bytes.0;
+        if let Some(reserve) = storage.reserve_bytes {
+            config.reserve = blobs::Reserve::Bytes(reserve.0);
+        }
+        config
+    }
+
+    fn replication_config(&self) -> replication::Config {
+        let Config { raft, replication, gc, upload, .. } = &self.config;
+        let base = match raft.profile {
+            Profile::Lan => replication::Config::default(),
+            Profile::Wan => replication::Config::wan(),
+        };
+        replication::Config {
+            fetches_max: usize::try_from(replication.fetches_max.0).unwrap_or(usize::MAX),
+            grace_ms: gc.grace.as_ms(),
+            upload_expiry_ms: upload.expiry.as_ms(),
+            ..base
+        }
     }
 
     fn birth_config(&self) -> birth::Config {
@@ -192,8 +220,4 @@ impl House {
             insecure: peer.insecure,
         }
     }
-}
-
-fn format_store(root: &Path, _cluster: ClusterId) -> Result<StoreId, String> {
-    Err(format!("the blob store at {} cannot be formatted by this build", root.display()))
 }

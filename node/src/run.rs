@@ -65,8 +65,28 @@ fn fail(what: &str, next: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn format_store(config: &Config, _replace: bool) -> ExitCode {
-    fail(&format!("the blob store at {} cannot be formatted by this build", config.blobs_directory().display()), "")
+/// Gives the blob store up, so that the next birth formats it.
+fn format_store(config: &Config, replace: bool) -> ExitCode {
+    let root = config.blobs_directory();
+    let shown = root.display();
+    if !replace {
+        let what = format!("every blob in {shown} would be given up here and fetched again from the other regions");
+        eprintln!("error: {what}");
+        eprintln!("next: run it again with --replace; nothing was changed");
+        return ExitCode::from(2);
+    }
+    match blobs::give_up(&root) {
+        Ok(()) => {
+            println!("the blob store at {shown} was given up; the next init or join formats it");
+            println!(
+                "next: empty {} too, start the node, and let it join in place of the old one:",
+                config.storage.data.display()
+            );
+            println!("  cluster-cli join MEMBER --node {} --region REGION --replace NODE", config.peer_address());
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string(), "stop the node, look at the disk, then run it again"),
+    }
 }
 
 fn run(arguments: &Run) -> ExitCode {

@@ -71,10 +71,8 @@ impl Facts {
             Ok(row) => facts.region = row.map(|row| row.state),
             Err(error) => facts.diverged = Some(error.to_string()),
         }
-        if let Some(blobs) = &rooms.blobs {
-            let space = blobs.space();
-            facts.disk_full = space.free <= space.reserve;
-        }
+        let space = rooms.blobs.space();
+        facts.disk_full = space.free <= space.reserve;
         facts
     }
 

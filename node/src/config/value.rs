@@ -132,22 +132,16 @@ impl Value for ByteSize {
     }
 }
 
-/// Bytes per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bandwidth(pub u64);
-
-impl Value for Bandwidth {
-    const ACCEPTS: &'static str = "a rate such as \"100MiB/s\"";
-
-    fn read(raw: &Raw) -> Option<Self> {
-        let size = raw.text()?.trim().strip_suffix("/s")?;
-        ByteSize::read(&Raw::Text(size.to_owned())).filter(|rate| rate.0 > 0).map(|rate| Bandwidth(rate.0))
-    }
-}
-
 /// A duration written with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
+
+impl Span {
+    /// Unit: milliseconds.
+    pub fn as_ms(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+}
 
 impl Value for Span {
     const ACCEPTS: &'static str = "a duration such as \"24h\", \"15min\", \"30s\" or \"500ms\"";

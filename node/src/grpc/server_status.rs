@@ -74,21 +74,17 @@ fn fill_metadata(status: &mut NodeStatusResponse, rooms: &Rooms) {
 }
 
 fn fill_work(status: &mut NodeStatusResponse, rooms: &Rooms) {
-    if let Some(blobs) = &rooms.blobs {
-        let space = blobs.space();
-        status.disk_total_bytes = space.total;
-        status.disk_free_bytes = space.free;
-        status.disk_reserve_bytes = space.reserve;
-    }
-    if let Some(replication) = &rooms.replication {
-        let progress = replication.progress();
-        status.fetches = progress.fetches;
-        status.fetched_bytes = progress.fetched_bytes;
-        status.fetched_blobs = progress.fetched_blobs;
-        status.fetch_failures = progress.failures;
-        status.copies_damaged = progress.damaged;
-        status.fetch_bytes_per_second = progress.rate;
-    }
+    let space = rooms.blobs.space();
+    status.disk_total_bytes = space.total;
+    status.disk_free_bytes = space.free;
+    status.disk_reserve_bytes = space.reserve;
+    let progress = rooms.replication.progress();
+    status.fetches = progress.fetches;
+    status.fetched_bytes = progress.fetched_bytes;
+    status.fetched_blobs = progress.fetched_blobs;
+    status.fetch_failures = progress.failures;
+    status.copies_damaged = progress.damaged;
+    status.fetch_bytes_per_second = progress.rate;
 }
 
 /// The cluster as this node's rows have it, each node's numbers as it gives them itself.

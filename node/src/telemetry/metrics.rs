@@ -134,20 +134,18 @@ fn room_samples(rooms: &Rooms) -> Vec<(Metric, u64)> {
         list.push((BACKLOG_BLOBS, row.wanted_blobs.saturating_add(beyond.0)));
         list.push((BACKLOG_BYTES, row.wanted_bytes.saturating_add(beyond.1)));
     }
-    if let Some(blobs) = &rooms.blobs {
-        let space = blobs.space();
-        list.extend([(DISK_TOTAL, space.total), (DISK_FREE, space.free), (DISK_RESERVE, space.reserve)]);
-    }
-    if let Some(replication) = &rooms.replication {
-        let progress = replication.progress();
-        list.extend([
-            (FETCHES, progress.fetches),
-            (FETCHED_BLOBS, progress.fetched_blobs),
-            (FETCHED_BYTES, progress.fetched_bytes),
-            (FETCH_FAILURES, progress.failures),
-            (DAMAGED, progress.damaged),
-        ]);
-    }
+    let space = rooms.blobs.space();
+    let progress = rooms.replication.progress();
+    list.extend([
+        (DISK_TOTAL, space.total),
+        (DISK_FREE, space.free),
+        (DISK_RESERVE, space.reserve),
+        (FETCHES, progress.fetches),
+        (FETCHED_BLOBS, progress.fetched_blobs),
+        (FETCHED_BYTES, progress.fetched_bytes),
+        (FETCH_FAILURES, progress.failures),
+        (DAMAGED, progress.damaged),
+    ]);
     list
 }
 

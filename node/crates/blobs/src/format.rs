@@ -3,7 +3,7 @@
 //! The `STORE` file comes last: where it is, every directory was made and synced. While a format runs a `FORMATTING`
 //! file stands in the root, so that an interrupted one is taken up again and a root with someone's files is not.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,12 @@ pub enum FormatError {
          blobs up with `longshore-node store format --replace`"
     )]
     NotEmpty {
+        /// The root.
+        root: PathBuf,
+    },
+    /// A running node has it open.
+    #[error("`{root}` is in use by a running node")]
+    InUse {
         /// The root.
         root: PathBuf,
     },
@@ -79,6 +85,35 @@ pub fn format(root: &Path, cluster: ClusterId, replace: bool) -> Result<StoreId,
     let identity = Identity { store: runtime::random::store_id(), cluster };
     lay_out(&layout, identity).map_err(failed)?;
     Ok(identity.store)
+}
+
+/// Whose store lies at `root`; `None` when there is no readable `STORE` file.
+pub fn identify(root: &Path) -> Result<Option<(StoreId, ClusterId)>, FormatError> {
+    let found = read_identity(&Layout::new(root));
+    let found = found.map_err(|source| FormatError::Storage { root: root.to_path_buf(), source })?;
+    Ok(found.map(|Identity { store, cluster }| (store, cluster)))
+}
+
+/// Gives up whatever store lies at `root`, blobs, staged uploads and quarantine: afterwards the root is as free as a
+/// new disk, and the next `init` or `join` formats it. Files that no store makes are left alone. Blocks.
+pub fn give_up(root: &Path) -> Result<(), FormatError> {
+    let failed = |source| FormatError::Storage { root: root.to_path_buf(), source };
+    let layout = Layout::new(root);
+    // A running node holds this lock as long as its store is open.
+    let lock = File::open(layout.store_file());
+    if let Ok(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+        return Err(FormatError::InUse { root: root.to_path_buf() });
+    }
+    let clear = || {
+        write_synced(&root.join(FORMATTING), b"")?;
+        sync_directory(root)?;
+        ignore_absent(fs::remove_file(layout.store_file()))?;
+        for tree in [layout.data(), layout.staging(), layout.quarantine()] {
+            ignore_absent(fs::remove_dir_all(&tree))?;
+        }
+        sync_directory(root)
+    };
+    clear().map_err(failed)
 }
 
 /// Reads the `STORE` file; `None` when it is absent or not readable as one.
@@ -194,6 +229,24 @@ mod tests {
 
     const ONE: ClusterId = ClusterId([1; 16]);
     const TWO: ClusterId = ClusterId([2; 16]);
+
+    #[test]
+    fn a_store_given_up_is_as_free_as_a_new_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("blobs");
+        let first = format(&root, ONE, false).unwrap();
+        assert_eq!(identify(&root).unwrap(), Some((first, ONE)));
+        std::fs::write(root.join("data").join("sha256").join("000").join("left"), b"bytes").unwrap();
+        let held = File::open(root.join("STORE")).unwrap();
+        held.try_lock().unwrap();
+        assert!(matches!(give_up(&root), Err(FormatError::InUse { .. })));
+        drop(held);
+        give_up(&root).unwrap();
+        assert_eq!(identify(&root).unwrap(), None);
+        let second = format(&root, TWO, false).unwrap();
+        assert_ne!(second, first);
+        assert!(!root.join("data").join("sha256").join("000").join("left").exists());
+    }
 
     #[test]
     fn formatting_again_changes_nothing() {

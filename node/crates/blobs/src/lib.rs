@@ -23,7 +23,7 @@ mod sessions;
 mod space;
 mod store;
 
-pub use format::{FormatError, format};
+pub use format::{FormatError, format, give_up, identify};
 pub use groups::{Groups, group_count};
 pub use handle::Handle;
 pub use space::Reserve;
