@@ -71,6 +71,9 @@ impl Facts {
             Ok(row) => facts.region = row.map(|row| row.state),
             Err(error) => facts.diverged = Some(error.to_string()),
         }
+        if rooms.metadata.is_diverged() {
+            facts.diverged = Some("it differs from that of the other regions".to_owned());
+        }
         let space = rooms.blobs.space();
         facts.disk_full = space.free <= space.reserve;
         facts
