@@ -7,7 +7,7 @@ use bytes::Bytes;
 use domain::{Algorithm, Digest, RepositoryName, Tag};
 use metadata::Command;
 use metadata::command::PutManifest;
-use metadata::handle::{Demand, ProposeError};
+use metadata::handle::{Applied, Demand, ProposeError};
 use metadata::view::Freshness;
 use support::{TestNode, cluster, leader, origin, until};
 
@@ -28,8 +28,28 @@ fn put(number: u64, tag: &str, body: usize) -> Command {
     }))
 }
 
+/// Writes, trying again while a write is certainly not applied (elections take their time on a busy machine).
+async fn write(node: &TestNode, command: Command) -> Applied {
+    let mut done = None;
+    until("the write is acknowledged", async || {
+        match node.handle().propose(origin(), command.clone()).await {
+            Ok(applied) => done = Some(applied),
+            Err(error) => assert!(error.is_retryable() && error.has_no_side_effects(), "{error}"),
+        }
+        done.is_some()
+    })
+    .await;
+    done.expect("acknowledged above")
+}
+
 async fn tag_at(node: &TestNode, tag: &str) -> Option<Digest> {
-    let view = node.handle().view(Demand::Strict, None).await.unwrap();
+    let mut view = None;
+    until("a quorum confirms the read", async || {
+        view = node.handle().view(Demand::Strict, None).await.ok();
+        view.is_some()
+    })
+    .await;
+    let view = view.expect("confirmed above");
     assert_eq!(view.freshness(), Freshness::Strict);
     view.tag(&RepositoryName::parse("team/api").unwrap(), &Tag::parse(tag).unwrap()).unwrap().map(|row| row.digest)
 }
@@ -58,7 +78,7 @@ async fn writes_from_every_node_are_read_strictly_from_every_other() {
     for round in 0..60_u64 {
         let writer = &nodes[usize::try_from(round % 3).unwrap()];
         let reader = &nodes[usize::try_from((round + 1) % 3).unwrap()];
-        let applied = writer.handle().propose(origin(), put(round, "latest", 100)).await.unwrap();
+        let applied = write(writer, put(round, "latest", 100)).await;
         let mut raw = [0; 32];
         raw[..8].copy_from_slice(&round.to_be_bytes());
         assert_eq!(tag_at(reader, "latest").await, Some(Digest::Sha256(raw)), "round {round}");
@@ -75,7 +95,7 @@ async fn leadership_is_handed_over_without_an_election_timeout() {
     let to = nodes[(old + 1) % 3].handle().identity().node;
     nodes[old].handle().transfer_leadership(Some(to)).await.unwrap();
     until("the named node leads", async || nodes[(old + 1) % 3].handle().quorum().is_leader).await;
-    nodes[old].handle().propose(origin(), put(1, "latest", 10)).await.unwrap();
+    write(&nodes[old], put(1, "latest", 10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,11 +118,11 @@ async fn proposals_beyond_the_bytes_of_a_node_are_refused_as_busy() {
 async fn a_stopped_leader_is_replaced_and_catches_up_when_it_returns() {
     let root = tempfile::tempdir().unwrap();
     let mut nodes = cluster(root.path(), 3).await;
-    nodes[0].handle().propose(origin(), put(1, "a", 10)).await.unwrap();
+    write(&nodes[0], put(1, "a", 10)).await;
     let old = leader(&nodes).await;
     nodes[old].stop().await;
     let other = (old + 1) % 3;
-    nodes[other].handle().propose(origin(), put(2, "b", 10)).await.unwrap();
+    write(&nodes[other], put(2, "b", 10)).await;
     nodes[old].start().await;
     assert!(tag_at(&nodes[old], "b").await.is_some());
     assert!(tag_at(&nodes[old], "a").await.is_some());
@@ -115,28 +135,28 @@ async fn a_node_behind_the_purged_log_catches_up_by_snapshot() {
     let mut nodes = cluster(root.path(), 3).await;
     let behind = (leader(&nodes).await + 1) % 3;
     nodes[behind].stop().await;
-    for at in 0..3 {
+    for (at, node) in nodes.iter_mut().enumerate() {
         if at != behind {
-            nodes[at].stop().await;
-            nodes[at].config.log_entries_kept = 20;
-            nodes[at].config.snapshot_every = 20;
+            node.stop().await;
+            node.config.log_entries_kept = 20;
+            node.config.snapshot_every = 20;
         }
     }
-    for at in 0..3 {
+    for (at, node) in nodes.iter_mut().enumerate() {
         if at != behind {
-            nodes[at].start().await;
+            node.start().await;
         }
     }
     let up = (behind + 1) % 3;
     for number in 0..200 {
-        nodes[up].handle().propose(origin(), put(number, &format!("t{number}"), 1000)).await.unwrap();
+        write(&nodes[up], put(number, &format!("t{number}"), 1000)).await;
     }
     until("the log is purged", async || nodes[up].handle().log_bytes() < 150_000).await;
     nodes[behind].start().await;
     assert!(tag_at(&nodes[behind], "t199").await.is_some());
     assert!(tag_at(&nodes[behind], "t0").await.is_some());
     same_state(&nodes).await;
-    nodes[behind].handle().propose(origin(), put(999, "after", 10)).await.unwrap();
+    write(&nodes[behind], put(999, "after", 10)).await;
     nodes[behind].stop().await;
     nodes[behind].start().await;
     assert!(tag_at(&nodes[behind], "after").await.is_some());
