@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domain::{CopyId, Digest, NodeId};
+use domain::{CopyId, Digest, NodeId, Revision};
 use futures_util::future::BoxFuture;
 use metadata::command::{Command, StoreClaim};
 use metadata::handle::{Applied, ChannelClass, Origin, ProposeError, Watched};
@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) holders: Vec<NodeId>,
     /// This region wants it.
     pub(crate) wanted: bool,
+    /// The state that says so.
+    pub(crate) revision: Revision,
 }
 
 /// The port. Every method that reads takes one state.
@@ -76,7 +78,13 @@ impl Cluster for metadata::Handle {
             holders.iter().filter(|holder| holder.node != own.node).map(|holder| holder.node).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        Ok(Facts { blob: view.blob(digest)?, copy_here, holders: nodes, wanted: view.is_wanted(own.region, digest)? })
+        Ok(Facts {
+            blob: view.blob(digest)?,
+            copy_here,
+            holders: nodes,
+            wanted: view.is_wanted(own.region, digest)?,
+            revision: view.revision(),
+        })
     }
 
     fn wanted(&self, last: Option<&Digest>, limit: usize) -> Result<Vec<rows::Wanted>, view::Error> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metadata::command::Command;
+use metadata::handle::Watched;
 use metadata::view::Collectable;
+use runtime::clock;
 use tracing::{debug, info, warn};
 
 use crate::cluster::system;
@@ -15,6 +17,8 @@ use crate::core::Core;
 const CHUNK: usize = 64;
 /// Chunks of one collection; the rest waits for the next one.
 const CHUNKS_MAX: usize = 1_000;
+/// The blob room is told the cluster time at most so often. Unit: milliseconds.
+const NOTE_EVERY_MS: u64 = 500;
 /// Unit: milliseconds.
 const EVERY_MS_MIN: u64 = 1_000;
 /// Abandoned uploads and collections are looked for at least so often. Unit: milliseconds.
@@ -28,11 +32,22 @@ fn every_ms(configured: Option<u64>, grace_ms: u64) -> u64 {
 /// Runs until shutdown.
 pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
     let pause = Duration::from_millis(every_ms(core.config.collect_every_ms, core.config.grace_ms));
+    let mut changes = metadata.watch(Watched::Applied);
+    let mut due = clock::now() + pause;
     loop {
         tokio::select! {
             () = core.tasks.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(due.into()) => {}
+            // New uploads are dated by what the blob room was told last.
+            _ = changes.changed() => tokio::time::sleep(Duration::from_millis(NOTE_EVERY_MS)).await,
         }
+        if let Ok(now_ms) = cluster_time_ms(&metadata) {
+            core.blobs.note_cluster_time(now_ms);
+        }
+        if clock::now() < due {
+            continue;
+        }
+        due = clock::now() + pause;
         if let Err(error) = expire(&core, &metadata).await {
             warn!(error = %error, "abandoned uploads cannot be looked for");
         }

@@ -67,9 +67,8 @@ async fn round(core: &Core, metadata: &metadata::Handle) -> Result<Round, String
     let left = deleted.len() < rows.len();
     let settled = core.reporter.deleted(deleted).await;
     Ok(match settled {
-        Settled::Applied if rows.is_empty() => Round::Clean,
-        Settled::Applied if !left && rows.len() == REPORT_DIGESTS_MAX => Round::More,
-        Settled::Applied if !left => Round::Clean,
-        Settled::Applied | Settled::Refused | Settled::Abandoned => Round::Left,
+        Settled::Applied(_) if !left && rows.len() == REPORT_DIGESTS_MAX => Round::More,
+        Settled::Applied(_) if !left => Round::Clean,
+        Settled::Applied(_) | Settled::Refused | Settled::Abandoned => Round::Left,
     })
 }

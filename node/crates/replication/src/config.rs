@@ -7,6 +7,8 @@ use domain::limits;
 pub struct Config {
     /// Transfers that workers run at once. Each holds at most about 2 MiB of memory.
     pub fetches_max: usize,
+    /// Most that background transfers take together. Unit: bytes per second. None = no limit.
+    pub bandwidth: Option<u64>,
     /// Transfers that waiting clients may have started at once, beyond the workers'.
     pub flights_max: usize,
     /// Reads served to peers at once.
@@ -27,12 +29,16 @@ pub struct Config {
     pub collect_every_ms: Option<u64>,
     /// Age at which abandoned uploads are purged. Unit: milliseconds of cluster time.
     pub upload_expiry_ms: u64,
+    /// How long a process runs before it sweeps copies that no row knows. Until then the closing request of an upload
+    /// that was not recorded may be sent again without its bytes. Unit: milliseconds.
+    pub sweep_after_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             fetches_max: 8,
+            bandwidth: None,
             flights_max: 32,
             serves_max: 64,
             window_rows: 2000,
@@ -43,6 +49,7 @@ impl Default for Config {
             grace_ms: limits::GRACE_MS,
             collect_every_ms: None,
             upload_expiry_ms: limits::UPLOAD_EXPIRY_MS,
+            sweep_after_ms: 3_600_000,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What all parts of the room share: ports, flights, measurements, counters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use crate::sources::{self, Source};
 
 /// Unit: milliseconds. How long an urgent hint counts unless it is given again.
 const URGENT_MS: u64 = 30_000;
+/// Unit: milliseconds.
+const WARN_EVERY_MS: u64 = 30_000;
 
 /// Counts since start.
 #[derive(Default)]
@@ -68,7 +70,11 @@ pub(crate) struct Core {
     urgent: Mutex<HashMap<Digest, u64>>,
     /// Copies here known as gone or damaged whose rows have not gone yet.
     bad: Mutex<HashMap<Digest, CopyId>>,
-    rebuilding: Mutex<std::collections::HashSet<CopyId>>,
+    rebuilding: Mutex<HashSet<CopyId>>,
+    /// When the bandwidth given out so far is used up; none while unused.
+    paced_until: Mutex<Option<Instant>>,
+    /// When a warning that would repeat itself may be given again. Unit: milliseconds of the room's clock.
+    warn_at_ms: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,6 +98,8 @@ impl Core {
             urgent: Mutex::default(),
             bad: Mutex::default(),
             rebuilding: Mutex::default(),
+            paced_until: Mutex::default(),
+            warn_at_ms: AtomicU64::new(0),
             config,
             cluster,
             blobs,
@@ -115,6 +123,26 @@ impl Core {
             facts.copy_here = None;
         }
         Ok((facts, bad))
+    }
+
+    /// Whether a warning that would repeat itself may be given now.
+    pub(crate) fn may_warn(&self) -> bool {
+        let now_ms = self.now_ms();
+        let due = |at_ms| (at_ms <= now_ms).then_some(now_ms + WARN_EVERY_MS);
+        self.warn_at_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+
+    /// Waits until the operator's bandwidth allows `bytes` more.
+    pub(crate) async fn pace(&self, bytes: usize) {
+        let Some(rate) = self.config.bandwidth.filter(|rate| *rate > 0) else { return };
+        let now = clock::now();
+        let begin = {
+            let mut until = lock(&self.paced_until);
+            let begin = until.map_or(now, |until| until.max(now));
+            *until = Some(begin + Duration::from_secs_f64(bytes as f64 / rate as f64));
+            begin
+        };
+        tokio::time::sleep(begin.saturating_duration_since(now)).await;
     }
 
     // Sources.

@@ -2,7 +2,7 @@
 //!
 //! It corrects only its own store. A row without a file is `Lost`, unless so many are missing at once that the disk is more
 //! likely not mounted. A file without a row is swept, once a state newer than the finding says that there is none; pinned
-//! bytes are left alone. Neither happens before this process's `OpenStore` is applied.
+//! bytes are left alone, and a process does not sweep in its first hour. Neither happens before this process's `OpenStore` is applied.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +38,7 @@ pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
         if let Err(error) = find_lost(&core, &metadata).await {
             warn!(error = %error, "own copies could not be compared with the rows");
         }
+        tokio::time::sleep(Duration::from_millis(core.config.sweep_after_ms)).await;
         while let Err(error) = sweep(&core, &metadata).await {
             info!(error = %error, "sweeping of unknown copies waits");
             tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;

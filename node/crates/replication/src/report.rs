@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobs::handle::Pin;
+use domain::Revision;
 use domain::limits::REPORT_DIGESTS_MAX;
 use metadata::command::{Command, HeldCopy, StoreClaim};
 use metadata::handle::ProposeError;
@@ -40,8 +41,8 @@ impl Kind {
 /// How a report ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Applied here.
-    Applied,
+    /// Applied at this revision; what the rows then say of the copy is another matter.
+    Applied(Revision),
     /// Refused for good; nothing changed.
     Refused,
     /// The node stops.
@@ -97,7 +98,7 @@ impl Reporter {
 
     /// Condemned copies are deleted; waits until that is settled.
     pub(crate) async fn deleted(&self, copies: Vec<HeldCopy>) -> Settled {
-        let Some((last, rest)) = copies.split_last() else { return Settled::Applied };
+        let Some((last, rest)) = copies.split_last() else { return Settled::Applied(Revision(0)) };
         for copy in rest {
             let entry = Entry { copy: *copy, pin: None, urgent: false, done: None };
             if self.deleted.send(entry).await.is_err() {
@@ -190,7 +191,7 @@ async fn propose(kind: Kind, cluster: &dyn Cluster, copies: Vec<HeldCopy>) -> Se
     loop {
         let claim = cluster.opened().await;
         match cluster.propose(kind.command(claim, copies.clone())).await {
-            Ok(_) => return Settled::Applied,
+            Ok(applied) => return Settled::Applied(applied.revision),
             Err(ProposeError::Refused(Refusal::Fenced | Refusal::TooOld)) => {
                 debug!(?kind, boot = %claim.boot, "report refused under this boot, claiming again");
             }

@@ -22,7 +22,7 @@ use crate::wire::{self as ours, Header, Part, ReadRequest, Small, SmallReply};
 /// Messages that wait for the network per stream. Unit: messages of at most `BULK_MESSAGE_BYTES`.
 const QUEUE_MESSAGES: usize = 2;
 /// How long a peer may leave a stream unread. Unit: milliseconds.
-const UNREAD_MS_MAX: u64 = 60_000;
+const UNREAD_MS_MAX: u64 = 300_000;
 
 struct Server {
     core: Arc<Core>,

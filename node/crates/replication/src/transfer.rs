@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use blobs::handle::{Ingest, Pin, PlacedBlob, ReadError};
 use bytes::Bytes;
-use domain::{Digest, NodeId};
+use domain::{Digest, NodeId, Revision};
 use metadata::command::HeldCopy;
 use runtime::TaskKind;
 use tokio::sync::OwnedSemaphorePermit;
@@ -102,7 +102,9 @@ async fn arrive(core: &Arc<Core>, departed: &Departed, result: Result<Option<(Pl
             }
         }
         Err(error) => {
-            if !core.tasks.token().is_cancelled() {
+            if matches!(error, FetchError::Local { .. }) && !core.tasks.token().is_cancelled() && core.may_warn() {
+                warn!(digest = %flight.digest, error = %error, "transfer failed here");
+            } else {
                 debug!(digest = %flight.digest, error = %error, "transfer failed");
             }
             core.transfer_failed(&flight.digest, &error);
@@ -118,11 +120,20 @@ async fn settle(core: &Arc<Core>, flight: &Flight, placed: &PlacedBlob, pin: Pin
     let urgent = flight.is_urgent() || flight.followers() > 0 || core.is_urgent(&flight.digest);
     let settled = core.reporter.held(copy, pin, urgent).await;
     debug!(digest = %placed.digest, copy = %placed.copy, bytes = placed.size, ?settled, "fetched");
-    if settled == Settled::Refused
-        && let Err(error) = core.blobs.delete_copy(placed.digest, placed.copy).await
-    {
-        warn!(digest = %placed.digest, copy = %placed.copy, error = %error, "unwanted copy not deleted");
+    let is_vain = match settled {
+        Settled::Applied(revision) => is_passed_over(core, &copy, revision),
+        Settled::Refused => true,
+        Settled::Abandoned => false,
+    };
+    if is_vain && let Err(error) = core.blobs.delete_copy(copy.digest, copy.copy).await {
+        warn!(digest = %copy.digest, copy = %copy.copy, error = %error, "unwanted copy not deleted");
     }
+}
+
+/// Whether `apply` passed the copy over, because the blob is gone or a newer copy came. Only a state that has seen the
+/// report can tell.
+fn is_passed_over(core: &Core, copy: &HeldCopy, reported: Revision) -> bool {
+    core.cluster.facts(&copy.digest).is_ok_and(|facts| facts.revision >= reported && facts.copy_here != Some(copy.copy))
 }
 
 /// Brings all bytes here. None = they were staged, but nobody here wants to keep them.
@@ -204,6 +215,7 @@ async fn attempt(
     while ingest.written() < size {
         let offset = ingest.written();
         let length = usize::try_from(GROUP.min(size - offset)).expect("a group fits");
+        pace(core, flight, length).await;
         let group = remote.take(length).await.map_err(Attempt::Source)?;
         match ingest.write_group(group).await {
             Ok(()) => {}
@@ -219,6 +231,13 @@ async fn attempt(
         }
     }
     Ok(())
+}
+
+/// Keeps background transfers within the operator's bandwidth; whom somebody waits for is not held up.
+async fn pace(core: &Core, flight: &Flight, bytes: usize) {
+    if flight.followers() == 0 && !flight.is_urgent() {
+        core.pace(bytes).await;
+    }
 }
 
 /// Of a blob of one group the root is the value.
@@ -269,6 +288,7 @@ async fn carry_batch(core: &Arc<Core>, waiting: &mut Vec<Departed>, source: Node
         };
         let Small::Data(bytes) = small else { continue };
         let departed = waiting.swap_remove(at);
+        pace(core, &departed.flight, bytes.len()).await;
         running.received(bytes.len());
         let landed = stage_small(core, &departed.flight, bytes).await;
         let core = core.clone();

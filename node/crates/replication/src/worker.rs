@@ -75,7 +75,9 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// One round; returns when the next one is due at the latest.
 async fn round(core: &Arc<Core>, window: &mut Window, changed: bool) -> Result<Option<u64>, view::Error> {
     let slots = core.fetch_slots.available_permits();
-    if slots == 0 {
+    let space = core.blobs.space();
+    // A full disk takes nothing more; it is looked at again with the next round.
+    if slots == 0 || space.free <= space.reserve {
         return Ok(None);
     }
     let now_ms = core.now_ms();

@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Decides a report as `apply` does, as far as these tests go.
-    fn apply(&self, node: NodeId, command: &Command) {
+    fn apply(&self, node: NodeId, command: &Command) -> Revision {
         self.change(|rows| {
             rows.reports.push(command.clone());
             match command {
@@ -100,7 +100,8 @@ impl World {
                 }
                 other => panic!("not a report of transfers: {other:?}"),
             }
-        });
+            Revision(rows.reports.len() as u64)
+        })
     }
 }
 
@@ -123,6 +124,7 @@ impl Cluster for Port {
             copy_here: rows.holders.get(&(*digest, self.node)).copied(),
             holders: holding.map(|((_, node), _)| *node).filter(|node| *node != self.node).collect(),
             wanted: rows.wanted.contains(&(self.node, *digest)),
+            revision: Revision(rows.reports.len() as u64),
         })
     }
 
@@ -159,8 +161,8 @@ impl Cluster for Port {
             if self.world.rows().cut {
                 return Err(ProposeError::Unavailable { detail: "cut off".to_owned() });
             }
-            self.world.apply(self.node, &command);
-            Ok(Applied { revision: Revision(1), outcome: Outcome::Done })
+            let revision = self.world.apply(self.node, &command);
+            Ok(Applied { revision, outcome: Outcome::Done })
         })
     }
 
