@@ -224,7 +224,7 @@ fn referrers_are_listed_by_subject_and_type_whether_or_not_the_subject_exists() 
     assert_eq!(list(None, None, 9), [100, 101, 102]);
     assert_eq!(list(Some("sbom"), None, 2), [100, 102]);
     assert_eq!(list(None, Some(100), 1), [101]);
-    assert_eq!(list(Some("none"), None, 9), []);
+    assert!(list(Some("none"), None, 9).is_empty());
     let row = world.view().referrers(&repo("r"), &digest(50), Some("signature"), None, 1).unwrap().remove(0);
     assert_eq!((row.size, row.annotations), (10, vec![("k".to_owned(), "signature".to_owned())]));
     world.done(delete(101));
