@@ -60,7 +60,7 @@ pub(crate) async fn quarantine(store: &Arc<Store>, digest: Digest, copy: CopyId)
 /// Makes a removal durable and known. object_store syncs no deletes.
 async fn gone(store: &Arc<Store>, digest: Digest, copy: CopyId) -> Result<(), ReadError> {
     let prefix = store.layout.prefix_of(&digest);
-    blocking(move || sync_directory(&prefix)).await?;
+    blocking(move || if_there(sync_directory(&prefix))).await?;
     store.groups.forget(copy);
     store.index.removed(digest, copy).await;
     Ok(())

@@ -1,6 +1,6 @@
 //! Making a store, and telling whose it is.
 //!
-//! The `STORE` file comes last: where it is, every directory was made and synced. While a format runs a `FORMATTING`
+//! The `STORE` file comes last: where it is, the directories were made and synced (prefixes follow with their first blob). While a format runs a `FORMATTING`
 //! file stands in the root, so that an interrupted one is taken up again and a root with someone's files is not.
 
 use std::fs::{self, File, TryLockError};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use domain::{ClusterId, StoreId};
 
-use crate::layout::{ALGORITHMS, Layout, PREFIXES};
+use crate::layout::{ALGORITHMS, Layout};
 
 const FORMATTING: &str = "FORMATTING";
 const HEADER: &str = "longshore store 1";
@@ -65,7 +65,7 @@ pub(crate) struct Identity {
 /// Makes `root` a blob store of `cluster` and returns its id.
 ///
 /// Again for the same cluster: the same id, nothing changes. With `replace` whatever store was there is given up: its
-/// blobs, staged uploads and quarantine are removed and a new id is minted. Blocks, for a fraction of a second.
+/// blobs, staged uploads and quarantine are removed and a new id is minted. Blocks.
 pub fn format(root: &Path, cluster: ClusterId, replace: bool) -> Result<StoreId, FormatError> {
     let failed = |source| FormatError::Storage { root: root.to_path_buf(), source };
     let layout = Layout::new(root);
@@ -181,9 +181,6 @@ fn lay_out(layout: &Layout, identity: Identity) -> io::Result<()> {
     for algorithm in ALGORITHMS {
         let directory = layout.data().join(algorithm.name());
         make_directory(&directory)?;
-        for prefix in 0..PREFIXES {
-            make_directory(&layout.prefix(algorithm, prefix))?;
-        }
         sync_directory(&directory)?;
     }
     for directory in [layout.data(), layout.staging(), layout.quarantine()] {
@@ -198,7 +195,8 @@ fn lay_out(layout: &Layout, identity: Identity) -> io::Result<()> {
     sync_directory(root)
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory; one that is there is fine.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
@@ -257,8 +255,7 @@ mod tests {
         fs::write(layout.staging().join("x"), b"kept").unwrap();
         assert_eq!(format(&root, ONE, false).unwrap(), store);
         assert!(layout.staging().join("x").exists());
-        assert!(layout.prefix(domain::Algorithm::Sha256, 0xFFF).is_dir());
-        assert!(layout.prefix(domain::Algorithm::Sha512, 0).is_dir());
+        assert!(layout.data().join("sha256").is_dir() && layout.data().join("sha512").is_dir());
         assert!(matches!(format(&root, TWO, false), Err(FormatError::OtherCluster { store: s, .. }) if s == store));
         let other = format(&root, TWO, true).unwrap();
         assert_ne!(other, store);

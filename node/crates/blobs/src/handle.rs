@@ -202,6 +202,15 @@ impl Handle {
         self.store.disk.space()
     }
 
+    /// Compares the inventory with the disk and corrects it; returns the corrections. Also done once at every start.
+    pub async fn rescan(&self) -> Result<u64, ReadError> {
+        Ok(index_task::compare(&self.store).await?)
+    }
+    /// Whether [`Handle::inventory`] answers from its cache; until then it walks the directories.
+    pub fn inventory_is_cached(&self) -> bool {
+        self.store.index.is_ready()
+    }
+
     /// Opens a session; its record is durable when this returns.
     pub async fn create_upload(&self, repository: RepositoryName) -> Result<SessionKey, UploadError> {
         let store = Arc::clone(&self.store);

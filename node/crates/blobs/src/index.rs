@@ -257,7 +257,12 @@ fn walk(
 ) -> io::Result<Vec<Found>> {
     let directory = layout.prefix(algorithm, prefix);
     let (mut found, mut values) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(&directory)? {
+    let Some(entries) = if_there(fs::read_dir(&directory))? else {
+        // A prefix is made with its first blob; that its parent is gone too means that the disk is not there.
+        fs::metadata(layout.data().join(algorithm.name()))?;
+        return Ok(found);
+    };
+    for entry in entries {
         let entry = entry?;
         match entry.file_name().to_str().map(|name| parse_data(algorithm, name)) {
             Some(Named::Blob(digest, copy)) if prefix_number(&digest) == prefix => {

@@ -210,9 +210,9 @@ impl Ingest {
         place::write_groups(&store, digest, placed.copy, &self.staged.groups).await?;
         let layout = store.layout.clone();
         let moved = blocking(move || {
+            layout.make_prefix(&digest)?;
             fs::rename(layout.fetch(&digest), layout.blob(&digest, placed.copy))?;
-            sync_directory(&layout.prefix_of(&digest))?;
-            sync_directory(&layout.staging())
+            sync_directory(&layout.prefix_of(&digest))
         });
         if let Err(error) = moved.await {
             self.remove().await;

@@ -140,6 +140,7 @@ pub(crate) async fn write_groups(
     store.disk.admit(values.len() as u64)?;
     let layout = store.layout.clone();
     let written = blocking(move || {
+        layout.make_prefix(&digest)?;
         let path = layout.groups(&digest, copy);
         let result = write_new(&path, &values).and_then(|()| sync_directory(&layout.prefix_of(&digest)));
         if result.is_err() {

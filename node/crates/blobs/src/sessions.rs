@@ -261,11 +261,12 @@ pub(crate) fn settle_placed(layout: &Layout, key: SessionKey, placed: &PlacedBlo
     }
 }
 
-/// Renames staging to the final key, durably. Blocks.
+/// Renames staging to the final key, durably. Blocks. Should a crash keep the old name as well, it is swept as
+/// staging that belongs to nobody; so only the new name is synced.
 pub(crate) fn publish_file(layout: &Layout, key: SessionKey, placed: &PlacedBlob) -> io::Result<()> {
+    layout.make_prefix(&placed.digest)?;
     fs::rename(layout.upload(key), layout.blob(&placed.digest, placed.copy))?;
-    sync_directory(&layout.prefix_of(&placed.digest))?;
-    sync_directory(&layout.staging())
+    sync_directory(&layout.prefix_of(&placed.digest))
 }
 
 /// Ends a session: record first, so that a crash leaves only staging, which is swept.

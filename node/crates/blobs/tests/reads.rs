@@ -1,5 +1,7 @@
 //! Verified reads: exactly the bytes asked for, or an error; never a clean end of something else.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Upload sessions: what is acknowledged stays, what is not never counts, whatever happens in between.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use std::fs;
