@@ -146,8 +146,8 @@ pub(crate) async fn append<E: Display + Send + 'static>(
         return Ok(at);
     }
     store.disk.admit(length.unwrap_or(0))?;
-    let path = store.layout.upload(key);
-    let opened = blocking(move || sessions::if_there(OpenOptions::new().write(true).open(path))).await?;
+    let layout = store.layout.clone();
+    let opened = blocking(move || sessions::open_staged(&layout, key, at)).await?;
     let Some(file) = opened.map(Arc::new) else {
         sessions::end(store, held).await;
         return Err(UploadError::Unknown);
@@ -321,15 +321,14 @@ async fn settle(
     let Pumped { end, bytes, mut hash, synced } = pumped;
     let key = held.session.key;
     // What a failed sync or write left on the disk cannot be known: the session ends with its file.
-    let failed = match (&synced, &end) {
-        (Err(error), _) | (_, Err(Refused::Failed(error))) => Some(error.to_string()),
-        _ => None,
+    let end = match (synced, end) {
+        (Err(error), _) | (_, Err(Refused::Failed(error))) => {
+            tracing::error!(upload_id = ?key, error = %error, "upload is given up: its file could not be written");
+            sessions::end(store, held).await;
+            return Err(error.into());
+        }
+        (Ok(()), end) => end,
     };
-    if let Some(detail) = failed {
-        tracing::error!(upload_id = ?key, error = %detail, "upload is given up: its file could not be written");
-        sessions::end(store, held).await;
-        return Err(UploadError::Storage { detail });
-    }
     let refusal = match end {
         Ok(End::Whole) if length.is_none_or(|expected| expected == bytes) => None,
         Ok(End::Whole) => Some(UploadError::Length { expected: length.unwrap_or(bytes), given: bytes }),

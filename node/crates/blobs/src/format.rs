@@ -234,6 +234,7 @@ mod tests {
         let root = directory.path().join("blobs");
         let first = format(&root, ONE, false).unwrap();
         assert_eq!(identify(&root).unwrap(), Some((first, ONE)));
+        std::fs::create_dir(root.join("data").join("sha256").join("000")).unwrap();
         std::fs::write(root.join("data").join("sha256").join("000").join("left"), b"bytes").unwrap();
         let held = File::open(root.join("STORE")).unwrap();
         held.try_lock().unwrap();

@@ -104,22 +104,17 @@ async fn digest_of(
     live: &Live,
     algorithm: Algorithm,
 ) -> io::Result<Option<Hashed>> {
-    let (path, size) = (store.layout.upload(key), live.record.offset);
-    let passing = match &live.hash {
-        Some(HashState { sha256, groups }) if algorithm == Algorithm::Sha256 && groups.size() == size => {
-            Some((sha256.clone(), groups.clone()))
-        }
-        _ => None,
-    };
-    if let Some((sha256, groups)) = passing {
-        let there = blocking(move || sessions::if_there(fs::metadata(path))).await?;
-        let digest = hashing::finish(Algorithm::Sha256, sha256);
-        return Ok(there.is_some_and(|metadata| metadata.len() >= size).then(|| (digest, groups.finish())));
+    let (layout, size) = (store.layout.clone(), live.record.offset);
+    let Some(file) = blocking(move || sessions::open_staged(&layout, key, size)).await? else { return Ok(None) };
+    if let Some(HashState { sha256, groups }) = &live.hash
+        && algorithm == Algorithm::Sha256
+        && groups.size() == size
+    {
+        return Ok(Some((hashing::finish(algorithm, sha256.clone()), groups.finish())));
     }
     let permit = Arc::clone(&store.hash_gate).acquire_owned().await.map_err(io::Error::other)?;
     blocking(move || {
         let _permit = permit;
-        let Some(file) = sessions::if_there(File::open(path))? else { return Ok(None) };
         let (digest, groups) = hashing::hash_file(&file, size, algorithm)?;
         Ok(Some((digest, groups.finish())))
     })

@@ -1,13 +1,17 @@
 //! Verified reads: every group is checked before its bytes leave.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::ByteRange;
 use domain::limits::GROUP_BYTES;
+use domain::{ByteRange, Digest};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{Error as ObjectError, ObjectStoreExt};
+use object_store::{Error as ObjectError, GetResultPayload, ObjectStoreExt};
 
 use crate::groups::{Groups, group_count, group_range};
 use crate::handle::{ByteStream, ReadError, Stored};
@@ -16,13 +20,11 @@ use crate::store::{Store, blocking};
 
 /// Groups in memory a reader: one with the client, one read ahead, one being checked.
 const GROUPS_AHEAD: usize = 2;
-/// Checked where it is rather than on another thread. Unit: bytes; some 50 µs.
-const INLINE_BYTES: usize = 64 * 1024;
 
 impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::NotFound => ReadError::Missing,
+            ErrorKind::NotFound => ReadError::Missing,
             _ => ReadError::Storage { detail: error.to_string() },
         }
     }
@@ -34,21 +36,15 @@ pub(crate) async fn read(
     stored: Stored,
     range: ByteRange,
 ) -> Result<ByteStream<ReadError>, ReadError> {
+    let copy = Arc::new(OpenCopy::open(store, stored).await?);
     let end = range.end.min(stored.size);
     if range.start >= end {
-        // Nothing is asked for; what is not there must still not look as if it were.
-        groups_of(store, stored).await?;
-        if stored.size == 0 {
-            group(Arc::clone(store), stored, Groups::single(0, &stored.root), 0, 0..0).await?;
-        }
         return Ok(stream::empty().boxed());
     }
-    let groups = groups_of(store, stored).await?;
     let bytes = GROUP_BYTES as u64;
     let (first, last) = (range.start / bytes, (end - 1) / bytes);
-    let reader = Arc::clone(store);
     let mut ahead = stream::iter(first..=last)
-        .map(move |index| group(Arc::clone(&reader), stored, groups.clone(), index, range.start..end))
+        .map(move |index| Arc::clone(&copy).group(index, range.start..end))
         .buffered(GROUPS_AHEAD);
     let head = ahead.try_next().await?.ok_or(ReadError::Missing)?;
     // Nothing follows damage: the body must break off, not go on behind a hole.
@@ -59,68 +55,62 @@ pub(crate) async fn read(
     Ok(stream::once(std::future::ready(Ok(head))).chain(rest).boxed())
 }
 
-/// Reads and checks one group and cuts it to what was asked for.
-async fn group(
-    store: Arc<Store>,
-    stored: Stored,
+/// A copy opened for reading. It can be read to its end even when its name is deleted meanwhile, as happens to the
+/// older of two copies of one blob.
+struct OpenCopy {
+    file: File,
     groups: Groups,
-    index: u64,
-    wanted: std::ops::Range<u64>,
-) -> Result<Bytes, ReadError> {
-    let range = group_range(stored.size, index);
-    let whole = if range.is_empty() {
-        match probe(&store, stored).await? {
-            true => Bytes::new(),
-            false => return Err(ReadError::Damaged { detail: "an empty blob's file is not empty".to_owned() }),
-        }
-    } else {
+    digest: Digest,
+}
+
+impl OpenCopy {
+    async fn open(store: &Arc<Store>, stored: Stored) -> Result<Self, ReadError> {
         let path = Path::from(blob_key(&stored.digest, stored.copy));
-        match store.objects.get_range(&path, range.clone()).await {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(explain(&store, stored, error).await),
+        let found = match store.objects.get(&path).await {
+            Ok(found) => found,
+            Err(ObjectError::NotFound { .. }) => return Err(ReadError::Missing),
+            Err(error) => return Err(ReadError::Storage { detail: error.to_string() }),
+        };
+        if found.meta.size != stored.size {
+            return Err(other_length(stored, found.meta.size));
         }
-    };
-    let (checked, fits) = verify(groups, index, whole).await?;
-    if !fits {
-        return Err(ReadError::Damaged { detail: format!("group {index} of `{}` has other bytes", stored.digest) });
+        let GetResultPayload::File(file, _) = found.payload else {
+            return Err(ReadError::Storage { detail: "the store gave no file".to_owned() });
+        };
+        Ok(OpenCopy { file, groups: groups_of(store, stored).await?, digest: stored.digest })
     }
-    let from = usize::try_from(wanted.start.saturating_sub(range.start)).unwrap_or(usize::MAX).min(checked.len());
-    let to = usize::try_from(wanted.end.saturating_sub(range.start)).unwrap_or(usize::MAX).min(checked.len());
-    Ok(checked.slice(from..to.max(from)))
-}
 
-/// Checks a group; off the async threads unless that costs more than the check.
-async fn verify(groups: Groups, index: u64, bytes: Bytes) -> Result<(Bytes, bool), ReadError> {
-    let small = bytes.len() <= INLINE_BYTES;
-    let check = move || {
-        let fits = groups.verify(index, &bytes);
-        (bytes, fits)
-    };
-    if small { Ok(check()) } else { Ok(blocking(move || Ok(check())).await?) }
-}
-
-/// Whether the file of a copy is there with its size.
-pub(crate) async fn probe(store: &Arc<Store>, stored: Stored) -> Result<bool, ReadError> {
-    Ok(length(store, stored).await? == stored.size)
-}
-
-async fn length(store: &Arc<Store>, stored: Stored) -> Result<u64, ReadError> {
-    let path = store.layout.blob(&stored.digest, stored.copy);
-    Ok(blocking(move || std::fs::metadata(path)).await?.len())
-}
-
-/// What a failed read means: a file of another length is damage, one that is gone is missing, the rest is the disk.
-async fn explain(store: &Arc<Store>, stored: Stored, error: ObjectError) -> ReadError {
-    if matches!(error, ObjectError::NotFound { .. }) {
-        return ReadError::Missing;
+    /// Reads and checks one group and cuts it to what was asked for.
+    async fn group(self: Arc<Self>, index: u64, wanted: Range<u64>) -> Result<Bytes, ReadError> {
+        let range = group_range(self.groups.size(), index);
+        let start = range.start;
+        let whole = match tokio::task::spawn_blocking(move || self.load(index, range)).await {
+            Ok(loaded) => loaded?,
+            Err(error) => return Err(ReadError::Storage { detail: error.to_string() }),
+        };
+        let cut = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(whole.len());
+        Ok(whole.slice(cut(wanted.start)..cut(wanted.end)))
     }
-    match length(store, stored).await {
-        Ok(length) if length != stored.size => {
-            ReadError::Damaged { detail: format!("`{}` has {length} bytes, not {}", stored.digest, stored.size) }
+
+    fn load(&self, index: u64, range: Range<u64>) -> Result<Bytes, ReadError> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(GROUP_BYTES);
+        let mut bytes = vec![0; length];
+        match self.file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(ReadError::Damaged { detail: format!("`{}` ends within group {index}", self.digest) });
+            }
+            Err(error) => return Err(error.into()),
         }
-        Ok(_) => ReadError::Storage { detail: error.to_string() },
-        Err(other) => other,
+        if !self.groups.verify(index, &bytes) {
+            return Err(ReadError::Damaged { detail: format!("group {index} of `{}` has other bytes", self.digest) });
+        }
+        Ok(bytes.into())
     }
+}
+
+fn other_length(stored: Stored, length: u64) -> ReadError {
+    ReadError::Damaged { detail: format!("`{}` has {length} bytes, not {}", stored.digest, stored.size) }
 }
 
 /// The group values of a copy, proved against its root.
@@ -146,11 +136,10 @@ pub(crate) async fn groups_of(store: &Arc<Store>, stored: Stored) -> Result<Grou
 
 /// Without values: is the blob itself there?
 async fn no_groups(store: &Arc<Store>, stored: Stored) -> ReadError {
-    match length(store, stored).await {
-        Ok(length) if length == stored.size => ReadError::NoGroups,
-        Ok(length) => {
-            ReadError::Damaged { detail: format!("`{}` has {length} bytes, not {}", stored.digest, stored.size) }
-        }
-        Err(error) => error,
+    let path = store.layout.blob(&stored.digest, stored.copy);
+    match blocking(move || std::fs::metadata(path)).await {
+        Ok(metadata) if metadata.len() == stored.size => ReadError::NoGroups,
+        Ok(metadata) => other_length(stored, metadata.len()),
+        Err(error) => error.into(),
     }
 }

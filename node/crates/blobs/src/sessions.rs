@@ -234,16 +234,20 @@ fn load(layout: &Layout, key: SessionKey) -> io::Result<Option<Record>> {
     if let Some(placed) = record.placed {
         return Ok(settle_placed(layout, key, &placed)?.then_some(record));
     }
-    let Some(staged) = if_there(OpenOptions::new().write(true).open(layout.upload(key)))? else { return Ok(None) };
+    Ok(open_staged(layout, key, record.offset)?.map(|_| record))
+}
+
+/// Opens staging and cuts it to `offset`, for what came after the last acknowledged byte may be anything; `None` when
+/// it is gone or shorter. Blocks.
+pub(crate) fn open_staged(layout: &Layout, key: SessionKey, offset: u64) -> io::Result<Option<File>> {
+    let opened = OpenOptions::new().read(true).write(true).open(layout.upload(key));
+    let Some(staged) = if_there(opened)? else { return Ok(None) };
     let length = staged.metadata()?.len();
-    if length < record.offset {
-        return Ok(None);
+    if length > offset {
+        staged.set_len(offset)?;
+        staged.sync_all()?;
     }
-    // What came after the last acknowledged byte may be anything.
-    if length > record.offset {
-        staged.set_len(record.offset)?;
-    }
-    Ok(Some(record))
+    Ok((length >= offset).then_some(staged))
 }
 
 /// Whether placed bytes lie under their final key; a rename that a crash undid is done again.

@@ -190,3 +190,15 @@ async fn chunks_are_slices_of_whole_groups() {
     let chunks: Vec<Bytes> = room.handle.read(stored(&placed), range).await.unwrap().try_collect().await.unwrap();
     assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [MIB - 10, MIB, MIB, MIB, MIB - 10]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_outlives_the_copy_it_began_with() {
+    let room = Room::new().await;
+    let bytes = content(6 * MIB, 10);
+    let (placed, pin) = room.push(&bytes).await;
+    let whole = ByteRange { start: 0, end: placed.size };
+    let stream = room.handle.read(stored(&placed), whole).await.unwrap();
+    drop(pin);
+    assert!(room.handle.delete_copy(placed.digest, placed.copy).await.unwrap());
+    assert!(common::collect(stream).await.unwrap() == bytes);
+}

@@ -252,3 +252,59 @@ async fn a_store_is_opened_once_and_only_by_its_cluster() {
     assert!(matches!(unmounted, Err(OpenError::NotFormatted { .. })));
     assert!(names(&directory.path().join("blobs")).contains(&"data".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_before_the_last_step_keeps_the_session() {
+    let room = Room::new().await;
+    let bytes = content(2 * MIB, 11);
+    let session = room.create().await;
+    room.append(session, &bytes).await.unwrap();
+    room.handle.set_reserve(Reserve::Bytes(u64::MAX));
+    assert!(matches!(room.handle.complete(session, sha256(&bytes)).await, Err(UploadError::Full { .. })));
+    room.handle.set_reserve(Reserve::Bytes(0));
+    let (placed, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+    assert!(room.read_all(&placed).await.unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_hashes_are_kept_all_complete() {
+    let room = Room::new().await;
+    let bytes = content(MIB + 5, 12);
+    let session = room.create().await;
+    room.append(session, &bytes[..1000]).await.unwrap();
+    for _ in 0..260 {
+        room.create().await;
+    }
+    // Its hashes were dropped; the bytes are read once more instead.
+    room.append(session, &bytes[1000..]).await.unwrap();
+    let (placed, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+    assert!(room.read_all(&placed).await.unwrap() == bytes);
+    assert_eq!(placed.root, values(&bytes).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_uploads_at_once_do_not_mix() {
+    let room = Arc::new(Room::new().await);
+    let pushes = (0..24u64).map(|turn| {
+        let room = Arc::clone(&room);
+        async move {
+            // Every third pushes the same bytes: each gets a copy of its own.
+            let bytes = content(700_000 + 90_001 * (turn % 16) as usize, if turn % 3 == 0 { 0 } else { turn });
+            let session = room.create().await;
+            for part in bytes.chunks(300_001) {
+                room.append(session, part).await.unwrap();
+            }
+            let (placed, pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+            assert!(room.read_all(&placed).await.unwrap() == bytes);
+            room.handle.finish_upload(session).await;
+            drop(pin);
+            (placed.digest, placed.copy, placed.size)
+        }
+    });
+    let mut placed = futures_util::future::join_all(pushes).await;
+    placed.sort_unstable();
+    placed.dedup();
+    assert_eq!(placed.len(), 24);
+    assert_eq!(room.handle.inventory(None, 100).await.unwrap(), placed);
+    assert_eq!(room.staging(), Vec::<String>::new());
+}
