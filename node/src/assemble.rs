@@ -1,7 +1,7 @@
 //! The wiring: opens the rooms in order, moves a node from unjoined to member, and knows nothing of what rooms do.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use domain::{ClusterId, Durability, NodeId};
@@ -10,8 +10,9 @@ use metadata::command::NewNode;
 use runtime::Tasks;
 use tokio::sync::Mutex;
 
-use crate::config::{Config, Profile};
+use crate::config::{Config, Profile, StaleHead};
 use crate::grpc::{AdminService, Switch};
+use crate::http;
 use crate::phase::{Phase, PhaseCell};
 use crate::rooms::Rooms;
 use crate::telemetry::{Identity, Metrics};
@@ -43,7 +44,7 @@ impl House {
             phase,
             identity,
             peers: Switch::new(Router::new()),
-            registry: Switch::new(Router::new()),
+            registry: Switch::new(http::closed()),
             started: runtime::clock::now(),
             birth: Mutex::new(()),
         });
@@ -156,11 +157,15 @@ impl House {
         let blobs = opened.map_err(|error| birth::Error::Storage { detail: error.to_string() })?;
         let replication =
             replication::Handle::start(self.replication_config(), metadata.clone(), blobs.clone(), self.tasks.clone());
+        let (rooms, tasks) = ((metadata.clone(), blobs.clone(), replication.clone()), self.tasks.clone());
+        let registry = registry::Handle::start(self.registry_config(), rooms.0, rooms.1, rooms.2, tasks);
         let mut routes = tonic::service::Routes::builder();
         metadata.add_services(&mut routes);
         replication.add_services(&mut routes);
+        registry.add_services(&mut routes);
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
+        self.registry.set(http::router(registry, http::Settings::default(), self.tasks.clone()));
         self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
@@ -197,6 +202,16 @@ impl House {
             grace_ms: gc.grace.as_ms(),
             upload_expiry_ms: upload.expiry.as_ms(),
             ..base
+        }
+    }
+
+    fn registry_config(&self) -> registry::Config {
+        let Config { writes, reads, gc, .. } = &self.config;
+        registry::Config {
+            durability_wait_max: Duration::from_millis(writes.durability_wait_ms_max.0),
+            grace_ms: gc.grace.as_ms(),
+            serve_stale_head: reads.stale_head == StaleHead::Serve,
+            ..registry::Config::default()
         }
     }
 

@@ -149,8 +149,9 @@ fn open_doors(house: &Arc<House>, tasks: &Tasks, doors: &CancellationToken, http
     let health = health::router(house.phase().clone(), house.metrics().clone());
     let routes = health.fallback_service(house.registry.clone());
     let ended = doors.clone();
+    let of_connections = tasks.clone();
     tasks.spawn_fallible(TaskKind::Door, "http door", async move {
-        axum::serve(http, routes).with_graceful_shutdown(ended.cancelled_owned()).await
+        crate::http::serve(http, routes, ended, of_connections).await
     });
     let (stream_mib, connection_mib) = match house.config().raft.profile {
         Profile::Lan => (4, 8),
