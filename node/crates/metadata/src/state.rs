@@ -34,3 +34,6 @@ pub enum Error {
         detail: &'static str,
     },
 }
+
+#[cfg(test)]
+mod golden_test;
