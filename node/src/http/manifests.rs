@@ -14,6 +14,8 @@ use super::error::{Code, Failure};
 use super::headers::{self, Preconditions};
 use super::{Asking, query};
 
+/// Lines of `OCI-Tag`.
+const TAG_LINES_MAX: usize = 32;
 /// Longest wait for other manifests to be read first.
 const TURN_MAX: Duration = Duration::from_secs(10);
 /// Longest time a client may take to send a manifest, however steadily: it holds a part of the door's memory.
@@ -74,8 +76,8 @@ async fn put(
     if let Some(subject) = stored.subject {
         response = response.header(headers::SUBJECT, subject.to_string());
     }
-    for tag in stored.tags {
-        response = response.header(headers::TAG, tag.as_str());
+    for line in tag_lines(&stored.tags) {
+        response = response.header(headers::TAG, line);
     }
     headers::finish(response, Body::empty())
 }
@@ -84,6 +86,13 @@ async fn delete(asking: &Asking, name: RepositoryName, reference: &Reference) ->
     let as_of = asking.registry().manifest_delete(&name, reference, asking.origin()).await?;
     let response = Response::builder().status(StatusCode::ACCEPTED).header(header::CONTENT_LENGTH, 0);
     headers::finish(headers::with_as_of(response, as_of, asking.registry().region()), Body::empty())
+}
+
+/// Values of `OCI-Tag`: a line a tag, and lists in those lines where there are many, for common HTTP libraries refuse
+/// answers of more than 100 header lines.
+fn tag_lines(tags: &[Tag]) -> Vec<String> {
+    let join = |tags: &[Tag]| tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ");
+    tags.chunks(tags.len().div_ceil(TAG_LINES_MAX).max(1)).map(join).collect()
 }
 
 /// Tags that `?tag=` names, each once. Beside a tag in the path the parameter is ignored.
@@ -144,6 +153,16 @@ async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, Owned
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_are_told_in_a_bounded_number_of_lines() {
+        let tags: Vec<Tag> = (0..100).map(|at| Tag::parse(&format!("t{at}")).expect("valid")).collect();
+        assert_eq!(tag_lines(&tags[..2]), ["t0", "t1"]);
+        assert!(tag_lines(&[]).is_empty());
+        let lines = tag_lines(&tags);
+        assert!(lines.len() <= TAG_LINES_MAX);
+        assert_eq!(lines.join(", ").split(", ").count(), 100);
+    }
 
     #[test]
     fn tags_of_the_query_are_distinct_bounded_and_only_beside_a_digest() {

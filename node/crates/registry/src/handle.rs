@@ -10,7 +10,7 @@ use runtime::{TaskKind, Tasks};
 use crate::fault::{ReadFault, Unavailable};
 use crate::pins::Pins;
 use crate::session_id::Mint;
-use crate::{collect, server};
+use crate::{pins, server};
 
 /// How the room behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,9 @@ pub struct Config {
     pub durability_wait_max: Duration,
     /// Longest wait for the owner of a session to answer at all (design §4).
     pub owner_wait_max: Duration,
-    /// Age at which an abandoned upload is purged. Unit: milliseconds of cluster time.
-    pub upload_expiry_ms: u64,
-    /// Grace of unreferenced links and blobs. Unit: milliseconds of cluster time.
+    /// Grace of unreferenced links and blobs, as their collector has it: half of it decides what HEAD shows. Unit:
+    /// milliseconds of cluster time.
     pub grace_ms: u64,
-    /// Pause between two looks for things to collect or purge.
-    pub collect_every: Duration,
     /// Whether a manifest HEAD that cannot be proved is answered from local state, marked, or refused (design §5).
     pub serve_stale_head: bool,
 }
@@ -34,9 +31,7 @@ impl Default for Config {
         Config {
             durability_wait_max: Duration::from_mins(15),
             owner_wait_max: Duration::from_secs(2),
-            upload_expiry_ms: domain::limits::UPLOAD_EXPIRY_MS,
             grace_ms: domain::limits::GRACE_MS,
-            collect_every: Duration::from_mins(1),
             serve_stale_head: true,
         }
     }
@@ -59,7 +54,7 @@ struct Inner {
 }
 
 impl Handle {
-    /// Opens the room and starts its worker, which purges abandoned uploads and, on the leader, collects.
+    /// Opens the room and starts its worker, which lets go of pins that are settled.
     pub fn start(
         config: Config,
         metadata: metadata::Handle,
@@ -70,7 +65,7 @@ impl Handle {
         let (mint, pins) = (OnceLock::new(), Pins::default());
         let inner = Inner { config, metadata, blobs, replication, tasks: tasks.clone(), mint, pins };
         let handle = Handle { inner: Arc::new(inner) };
-        tasks.spawn(TaskKind::Worker, "collect", collect::run(handle.clone(), tasks.token()));
+        tasks.spawn(TaskKind::Worker, "pins", pins::run(handle.clone(), tasks.token()));
         handle
     }
 

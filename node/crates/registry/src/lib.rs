@@ -1,11 +1,10 @@
-//! Floor 5: what OCI means by push, pull, mount, delete, list and refer, and the collection of what nobody names.
+//! Floor 5: what OCI means by push, pull, mount, delete, list and refer.
 //!
 //! Knows the rules of the distribution specification and none of HTTP: the doors in `node/src/http` turn requests into
 //! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt;
 //! names live in `metadata`, bytes in `blobs`, copies in `replication`.
 
 pub mod blob;
-mod collect;
 pub mod content_range;
 pub mod fault;
 pub mod handle;

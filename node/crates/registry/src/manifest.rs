@@ -480,7 +480,8 @@ async fn examine(
     Ok(if large { blocking(work).await?? } else { work()? })
 }
 
-fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+/// The digest of bytes.
+pub fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let hash = match algorithm {
         Algorithm::Sha256 => hash::digest(&hash::SHA256, bytes),
         Algorithm::Sha512 => hash::digest(&hash::SHA512, bytes),

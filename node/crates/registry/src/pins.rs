@@ -7,7 +7,19 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use blobs::handle::{Pin, SessionKey};
+use std::time::Duration;
+
+use blobs::handle::{Pin, SessionKey, UploadError};
+use metadata::handle::Demand;
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::ReadFault;
+use crate::handle::Handle;
+
+/// Pause between two looks for pins that are settled.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// Age at which `apply` certainly refuses a proposal as too old: twice the horizon. Unit: milliseconds of cluster time.
+const SETTLED_MS: u64 = domain::limits::REQUEST_HORIZON_MS * 2;
 
 /// The pins, by session.
 #[derive(Debug, Default)]
@@ -41,4 +53,33 @@ impl Pins {
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets go of settled pins until shutdown.
+pub(crate) async fn run(handle: Handle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if let Err(fault) = settle(&handle).await {
+            tracing::debug!(error = %fault, "pins cannot be looked through now");
+        }
+    }
+}
+
+/// A pin goes once its session is gone and a proved state says that its proposal is too old to be applied.
+async fn settle(handle: &Handle) -> Result<(), ReadFault> {
+    let time_ms = |meta: Option<metadata::rows::Meta>| meta.map_or(0, |meta| meta.cluster_time_ms);
+    let local_ms = time_ms(handle.metadata().local()?.meta()?);
+    if handle.pins().older_than(local_ms.saturating_sub(SETTLED_MS)).is_empty() {
+        return Ok(());
+    }
+    let now_ms = time_ms(handle.view(Demand::Strict, None).await?.meta()?);
+    for session in handle.pins().older_than(now_ms.saturating_sub(SETTLED_MS)) {
+        if matches!(handle.blobs().upload_status(session).await, Err(UploadError::Unknown)) {
+            handle.pins().release(session);
+        }
+    }
+    Ok(())
 }

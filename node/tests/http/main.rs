@@ -1,0 +1,34 @@
+//! The registry's HTTP door over real rooms: the rows of the distribution specification, on one region, and once more
+//! on three with every request sent to the next one. The answers must be the same.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod client;
+mod rows_blobs;
+mod rows_lists;
+mod rows_manifests;
+mod rows_uploads;
+mod world;
+
+use world::World;
+
+async fn every_row(world: &World) {
+    rows_blobs::all(world).await;
+    rows_uploads::all(world).await;
+    rows_manifests::all(world).await;
+    rows_lists::all(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_region_keeps_every_row() {
+    let world = World::start(1).await;
+    every_row(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_regions_answer_as_one() {
+    let world = World::start(3).await;
+    every_row(&world).await;
+    rows_uploads::owner_gone(&world).await;
+    world.stop().await;
+}
