@@ -70,6 +70,7 @@ impl World {
         }
         for node in &self.nodes {
             node.metadata.shutdown().await;
+            assert!(node.tasks.drain(LIMIT).await, "a task of the node does not end: {:?}", node.tasks);
         }
     }
 
