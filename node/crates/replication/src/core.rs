@@ -1,6 +1,6 @@
 //! What all parts of the room share: ports, flights, measurements, counters.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use domain::{CopyId, Digest, NodeId};
 use metadata::command::HeldCopy;
 use metadata::rows;
 use runtime::{TaskKind, Tasks, clock};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, warn};
 
 use crate::cluster::{Cluster, Facts};
@@ -70,7 +70,8 @@ pub(crate) struct Core {
     urgent: Mutex<HashMap<Digest, u64>>,
     /// Copies here known as gone or damaged whose rows have not gone yet.
     bad: Mutex<HashMap<Digest, CopyId>>,
-    rebuilding: Mutex<HashSet<CopyId>>,
+    /// Copies whose group values are being made anew; the channel closes when they are.
+    rebuilding: Mutex<HashMap<CopyId, watch::Receiver<()>>>,
     /// When the bandwidth given out so far is used up; none while unused.
     paced_until: Mutex<Option<Instant>>,
     /// When a warning that would repeat itself may be given again. Unit: milliseconds of the room's clock.
@@ -132,17 +133,19 @@ impl Core {
         self.warn_at_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
     }
 
-    /// Waits until the operator's bandwidth allows `bytes` more.
-    pub(crate) async fn pace(&self, bytes: usize) {
-        let Some(rate) = self.config.bandwidth.filter(|rate| *rate > 0) else { return };
+    /// When the operator's bandwidth allows `bytes` more; they are counted from now on.
+    pub(crate) fn paced(&self, bytes: usize) -> Instant {
         let now = clock::now();
-        let begin = {
-            let mut until = lock(&self.paced_until);
-            let begin = until.map_or(now, |until| until.max(now));
-            *until = Some(begin + Duration::from_secs_f64(bytes as f64 / rate as f64));
-            begin
-        };
-        tokio::time::sleep(begin.saturating_duration_since(now)).await;
+        let Some(rate) = self.config.bandwidth.filter(|rate| *rate > 0) else { return now };
+        let mut until = lock(&self.paced_until);
+        let (begin, used_up) = turn(*until, now, bytes, rate);
+        *until = Some(used_up);
+        begin
+    }
+
+    /// How long a client follows a flight that does not move.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.config.first_byte_ms_max.saturating_mul(2))
     }
 
     // Sources.
@@ -249,7 +252,7 @@ impl Core {
         let gone = match failure {
             ReadError::Storage { .. } => false,
             ReadError::NoGroups => {
-                self.rebuild_later(stored);
+                drop(self.rebuild(stored));
                 false
             }
             ReadError::Missing => {
@@ -287,22 +290,39 @@ impl Core {
         });
     }
 
-    /// Hashes a copy anew in the background, once at a time.
-    fn rebuild_later(self: &Arc<Self>, stored: Stored) {
-        if !lock(&self.rebuilding).insert(stored.copy) {
-            return;
+    /// Hashes a copy anew in the background, once at a time. The channel closes when that is done.
+    fn rebuild(self: &Arc<Self>, stored: Stored) -> watch::Receiver<()> {
+        let mut rebuilding = lock(&self.rebuilding);
+        if let Some(running) = rebuilding.get(&stored.copy) {
+            return running.clone();
         }
+        let (sender, done) = watch::channel(());
+        rebuilding.insert(stored.copy, done.clone());
         let core = self.clone();
         self.tasks.spawn(TaskKind::Transfer, "rebuild group values", async move {
             let result = core.blobs.rebuild_groups(stored).await;
             lock(&core.rebuilding).remove(&stored.copy);
+            drop(sender);
             match result {
                 Ok(()) => tracing::info!(digest = %stored.digest, copy = %stored.copy, "group values rebuilt"),
                 Err(ReadError::NoGroups) => {}
-                Err(failure) => Box::pin(core.heal(stored, &failure)).await,
+                Err(failure) => core.heal(stored, &failure).await,
             }
         });
+        done
     }
+
+    /// Waits until a copy's group values were made anew, or could not be.
+    pub(crate) async fn rebuilt(self: &Arc<Self>, stored: Stored) {
+        let mut done = self.rebuild(stored);
+        while done.changed().await.is_ok() {}
+    }
+}
+
+/// When `bytes` may begin and when their share of `rate` is used up; time that nobody used is not saved up.
+fn turn(until: Option<Instant>, now: Instant, bytes: usize, rate: u64) -> (Instant, Instant) {
+    let begin = until.map_or(now, |until| until.max(now));
+    (begin, begin + Duration::from_secs_f64(bytes as f64 / rate as f64))
 }
 
 /// What to read, by the rows.
@@ -335,5 +355,21 @@ impl Drop for Running {
         if self.bytes > 0 {
             source.delivered(self.bytes, elapsed_ms);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bandwidth_is_handed_out_in_turns() {
+        let start = clock::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let (first, used) = turn(None, start, 500, 1000);
+        assert_eq!((first, used), (start, at(500)));
+        let (second, used) = turn(Some(used), at(10), 1000, 1000);
+        assert_eq!((second, used), (at(500), at(1500)));
+        assert_eq!(turn(Some(used), at(9000), 1000, 1000), (at(9000), at(10_000)), "what was idle is not made up for");
     }
 }

@@ -78,6 +78,13 @@ impl Flight {
         });
     }
 
+    /// Gives up the staging file unless somebody follows; later readers go elsewhere.
+    pub(crate) fn close_reader(&self) {
+        if self.followers() == 0 {
+            self.state.send_modify(|state| state.reader = None);
+        }
+    }
+
     pub(crate) fn written(&self) -> u64 {
         self.state.borrow().written
     }
@@ -131,6 +138,10 @@ impl Flights {
 
     pub(crate) fn digests(&self) -> BTreeSet<Digest> {
         self.lock().keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     /// Registers a flight; none when another one for the digest is in the air.

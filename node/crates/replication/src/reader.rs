@@ -65,7 +65,7 @@ async fn instead(
         ReadError::NoGroups => match reader.pass_through().await {
             Ok(bytes) => Ok(bytes),
             Err(_) => {
-                core.blobs.rebuild_groups(stored).await.map_err(|error| local(&error))?;
+                core.rebuilt(stored).await;
                 let bytes = core.blobs.read(stored, range).await.map_err(|error| local(&error))?;
                 Ok(watched(core.clone(), stored, bytes))
             }
@@ -164,7 +164,7 @@ impl Reader {
     async fn next_piece(&mut self) -> Result<Bytes, FetchError> {
         loop {
             let piece = match &mut self.mode {
-                Mode::Behind(follower) => match behind(follower, self.cursor, self.end).await? {
+                Mode::Behind(follower) => match behind(follower, self.cursor, self.end, self.core.patience()).await? {
                     Some(piece) => piece,
                     None => {
                         self.mode = Mode::Direct(Box::default());
@@ -180,14 +180,20 @@ impl Reader {
 }
 
 /// The next bytes from behind a flight; none when they must come from elsewhere.
-async fn behind(follower: &mut Follower, cursor: u64, end: u64) -> Result<Option<Bytes>, FetchError> {
+async fn behind(
+    follower: &mut Follower,
+    cursor: u64,
+    end: u64,
+    patience: Duration,
+) -> Result<Option<Bytes>, FetchError> {
     loop {
         let state = follower.state.borrow_and_update().clone();
         if let Some(reader) = &state.reader
             && state.written > cursor
         {
             let group_end = (cursor / GROUP + 1) * GROUP;
-            let piece_end = (cursor + limits::BULK_MESSAGE_BYTES as u64).min(group_end).min(state.written).min(end);
+            // Whole groups, for the staging file is read and checked by them.
+            let piece_end = group_end.min(state.written).min(end);
             // A staging file that cannot be read is passed by.
             return Ok(reader.read(ByteRange { start: cursor, end: piece_end }).await.ok());
         }
@@ -197,7 +203,8 @@ async fn behind(follower: &mut Follower, cursor: u64, end: u64) -> Result<Option
             None if cursor > state.written.saturating_add(FAR_AHEAD_BYTES) => return Ok(None),
             None => {}
         }
-        if follower.state.changed().await.is_err() {
+        // A flight that stands still leaves its clients to other holders.
+        if !matches!(tokio::time::timeout(patience, follower.state.changed()).await, Ok(Ok(()))) {
             return Ok(None);
         }
     }

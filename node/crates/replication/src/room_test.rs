@@ -200,6 +200,39 @@ async fn without_holders_and_without_reachable_ones_the_errors_differ() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_silent_holder_is_passed_by() {
+    let (world, a, b) = two().await;
+    let bytes = content(3 * MIB, 13);
+    let (digest, blob) = a.push(&world, &bytes).await;
+    world.want(&b, digest);
+    // Takes connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lazy = NodeId(9);
+    world.change(|rows| {
+        rows.addresses.insert(lazy, silent.local_addr().unwrap());
+        rows.holders.insert((digest, lazy), domain::CopyId([9; 16]));
+    });
+    // Of all holders the silent one looks best.
+    b.core.source_failed(a.id, &digest, &crate::network::SourceError::Unreachable("test".to_owned()));
+    assert!(read(&b, digest, &blob, 0, bytes.len()).await.unwrap() == bytes);
+    assert_eq!(b.core.sources()[&lazy].failures, 1);
+    world.until("B holds it", |rows| rows.holders.contains_key(&(digest, b.id))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_node_serves_what_it_fetched_and_could_not_report() {
+    let (world, a, b) = two().await;
+    let bytes = content(3 * MIB, 14);
+    let (digest, blob) = a.push(&world, &bytes).await;
+    world.change(|rows| rows.cut = true);
+    world.want(&b, digest);
+    b.work();
+    until("the bytes are here", || b.core.counters.fetched_blobs.load(std::sync::atomic::Ordering::Relaxed) == 1).await;
+    a.server.cancel();
+    assert!(read(&b, digest, &blob, 5, bytes.len()).await.unwrap() == bytes[5..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_was_quicker_wins_and_the_readers_are_served_to_the_end() {
     let (world, a, b) = two().await;
     let bytes = content(12 * MIB, 9);

@@ -10,7 +10,7 @@ use blobs::handle::{Ingest, Pin, PlacedBlob, ReadError};
 use bytes::Bytes;
 use domain::{Digest, NodeId, Revision};
 use metadata::command::HeldCopy;
-use runtime::TaskKind;
+use runtime::{TaskKind, clock};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 
@@ -24,6 +24,11 @@ use crate::wire::{ReadRequest, Small, SmallReply};
 
 /// Groups between two looks whether anybody still wants an unattended transfer.
 const GROUPS_PER_LOOK: u64 = 16;
+/// A transfer held up by the bandwidth looks so often whether somebody waits for it now.
+const PACE_LOOK: Duration = Duration::from_millis(100);
+
+/// Landed flights that wait for their settlement and keep their staging open for readers: each costs a file handle.
+const READABLE_MAX: usize = 128;
 
 /// Why one attempt with one holder ended.
 enum Attempt {
@@ -98,6 +103,9 @@ async fn arrive(core: &Arc<Core>, departed: &Departed, result: Result<Option<(Pl
             // The slot is free already.
             core.wake.notify_one();
             if let Some((placed, pin)) = placed {
+                if core.flights.len() > READABLE_MAX {
+                    flight.close_reader();
+                }
                 settle(core, flight, &placed, pin).await;
             }
         }
@@ -235,8 +243,17 @@ async fn attempt(
 
 /// Keeps background transfers within the operator's bandwidth; whom somebody waits for is not held up.
 async fn pace(core: &Core, flight: &Flight, bytes: usize) {
-    if flight.followers() == 0 && !flight.is_urgent() {
-        core.pace(bytes).await;
+    let waited_for = || flight.followers() > 0 || flight.is_urgent();
+    if waited_for() {
+        return;
+    }
+    let begin = core.paced(bytes);
+    while !waited_for() {
+        let rest = begin.saturating_duration_since(clock::now());
+        if rest.is_zero() {
+            return;
+        }
+        tokio::time::sleep(rest.min(PACE_LOOK)).await;
     }
 }
 

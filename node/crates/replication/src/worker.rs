@@ -29,6 +29,8 @@ const ROUND_MS_MIN: u64 = 5;
 const RELOAD_MS_MIN: u64 = 50;
 /// New rows may lie on the first page: it is visited at least so often while rows change. Unit: milliseconds.
 const FIRST_PAGE_MS: u64 = 5_000;
+/// Flights, landed ones that wait for their settlement included, beyond which no more begin.
+const UNSETTLED_MAX: usize = 256;
 /// Pages without work that one round skips.
 const PAGES_PER_ROUND: usize = 4;
 
@@ -76,8 +78,8 @@ pub(crate) async fn run(core: Arc<Core>) {
 async fn round(core: &Arc<Core>, window: &mut Window, changed: bool) -> Result<Option<u64>, view::Error> {
     let slots = core.fetch_slots.available_permits();
     let space = core.blobs.space();
-    // A full disk takes nothing more; it is looked at again with the next round.
-    if slots == 0 || space.free <= space.reserve {
+    // A full disk takes nothing more, and without a quorum nothing is settled: both are looked at again next round.
+    if slots == 0 || space.free <= space.reserve || core.flights.len() >= UNSETTLED_MAX {
         return Ok(None);
     }
     let now_ms = core.now_ms();

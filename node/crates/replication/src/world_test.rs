@@ -193,7 +193,7 @@ impl Drop for Node {
 
 impl Node {
     pub(crate) async fn start(world: &Arc<World>, id: u64) -> Node {
-        let config = Config { first_byte_ms_max: 2_000, durability_stall_ms: 300, ..Config::default() };
+        let config = Config { first_byte_ms_max: 500, durability_stall_ms: 300, ..Config::default() };
         // In memory where there is such a place: what is on the disk after a power cut is the blob room's promise.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let cluster = ClusterId([9; 16]);
