@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::{Durability, Place, RegionName};
 
+use crate::bench::args::Bench;
+
 const EXAMPLES: &str = "\
 Examples:
   cluster-cli dev                                              three regions on this machine
@@ -70,6 +72,9 @@ pub(crate) enum Verb {
     Policy(PolicyVerb),
     /// Hand leadership to another region
     TransferLeader(TransferLeader),
+    /// Measure a registry: this one or any other
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -33,6 +33,9 @@ fn every_verb_of_the_guide_is_understood() {
         "policy show",
         "transfer-leader tokyo",
         "transfer-leader",
+        "bench push http://127.0.0.1:5001 --size 1MiB --count 256 --connections 8",
+        "bench pull 127.0.0.1:5001 127.0.0.1:5003 --json",
+        "bench manifests http://127.0.0.1:5001 --no-machine --directory /tmp",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }
@@ -54,6 +57,9 @@ fn wrong_usage_is_refused_by_the_door() {
         "join 10.1.0.4:7000 --region tokyo --attach --replace 3",
         "status --endpoint nowhere",
         "policy set team",
+        "bench push",
+        "bench push https://127.0.0.1:5001",
+        "bench pull 127.0.0.1:5001 --size 12",
         "fly",
     ] {
         assert!(parse(line).is_err(), "{line}");

@@ -3,6 +3,7 @@
 //! Knows the wire types of `proto` and the words of `domain`, and nothing of how nodes work inside.
 
 mod args;
+mod bench;
 mod cluster;
 mod dev;
 mod failure;
@@ -53,5 +54,6 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Policy(PolicyVerb::Set(options)) => verbs::policy::set(options).await,
         Verb::Policy(PolicyVerb::Show(options)) => verbs::policy::show(options).await,
         Verb::TransferLeader(options) => verbs::leader::transfer(options).await,
+        Verb::Bench(bench) => bench::run(bench).await,
     }
 }

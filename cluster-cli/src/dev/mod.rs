@@ -90,11 +90,21 @@ impl Session {
         } else {
             "Ctrl-C stops it, starting again continues"
         };
-        format!("Longshore dev cluster · {regions} · data in {}   ({end})", self.data.display())
+        format!("Longshore dev cluster · {regions} · data in {}   ({end})", self.shown_data())
+    }
+
+    /// The data directory as the person at the terminal named it.
+    fn shown_data(&self) -> String {
+        if self.options.ephemeral {
+            return self.data.display().to_string();
+        }
+        let named = self.options.data.display().to_string();
+        if self.options.data.is_absolute() || named.starts_with('.') { named } else { format!("./{named}") }
     }
 
     fn frame(&self) -> Frame {
-        let registry = |region: Option<&RegionProcess>| region.map_or(String::new(), |region| region.plan.registry());
+        let up: Vec<&RegionProcess> = self.regions.iter().filter(|region| region.pid().is_some()).collect();
+        let registry = |region: Option<&&RegionProcess>| region.map_or(String::new(), |region| region.plan.registry());
         let peers: Vec<String> = self.regions.iter().map(|region| region.plan.peer()).collect();
         let endpoints = if crate::args::DEFAULT_ENDPOINTS.starts_with(&peers.join(",")) {
             String::new()
@@ -102,10 +112,10 @@ impl Session {
             format!(" --endpoint {}", peers.join(","))
         };
         Frame {
-            first_registry: registry(self.regions.first()),
-            last_registry: registry(self.regions.last()),
+            first_registry: registry(up.first()),
+            last_registry: registry(up.last()),
             look: format!("cluster-cli status --watch{endpoints}"),
-            logs: format!("{}/*/node.log", self.data.display()),
+            logs: format!("{}/*/node.log", self.shown_data()),
         }
     }
 

@@ -91,6 +91,9 @@ pub(crate) fn page(frame: &Frame, lines: &[Line], cluster: Option<&Cluster>, col
         text.push_str("No writes now: no majority of the regions can be reached. Pulls go on.\n");
     }
     let leading = |line: &&Line| role(line, cluster) == "leader";
+    if lines.iter().all(|line| line.ended.is_some()) {
+        return text;
+    }
     text.push_str(&hints(frame, lines.iter().find(leading).and_then(|line| line.pid)));
     text
 }

@@ -39,6 +39,9 @@ pub(crate) async fn leave(options: Leave) -> Result<(), Failure> {
 fn describe(name: &str, departure: &Departure) -> String {
     let Departure { copies, bytes, last_copies, last_copy_bytes, .. } = departure;
     let all = format!("{} ({})", units::count(*copies, "copy of a blob", "copies of blobs"), units::bytes(*bytes));
+    if *copies == 0 {
+        return format!("{name} holds no blobs");
+    }
     if *last_copies == 0 {
         return format!("{name} would take {all} along; every one of these blobs is held by another region too");
     }

@@ -1,5 +1,6 @@
 //! Status from the rows and handles that drive the work: nothing here is remembered or estimated.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use domain::NodeId;
@@ -165,7 +166,22 @@ async fn ask(rooms: &Rooms, node: NodeId) -> Result<NodeStatusResponse, String> 
         return Err("its address is not known here".to_owned());
     };
     let said = AdminClient::new(channel).node_status(NodeStatusRequest {}).await;
-    let said = said.map_err(|status| format!("cannot be reached ({})", status.message()))?.into_inner();
+    let said = said.map_err(|status| format!("cannot be reached: {}", reason(&status)))?.into_inner();
     // Another process may have taken the address over; its numbers are not this node's.
     if said.node == node.0 { Ok(said) } else { Err("another node answers at its address".to_owned()) }
+}
+
+/// Why a call failed, in the words of the innermost cause.
+fn reason(status: &tonic::Status) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
+    let mut words = status.message().to_owned();
+    while let Some(current) = cause {
+        words = match current.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::ConnectionRefused) => "nothing listens there".to_owned(),
+            Some(std::io::ErrorKind::TimedOut) => "it does not answer".to_owned(),
+            _ => current.to_string(),
+        };
+        cause = current.source();
+    }
+    words
 }

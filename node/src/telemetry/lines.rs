@@ -29,7 +29,7 @@ impl Identity {
 
 /// Starts logging to standard error. Call once.
 pub fn start_logs(format: LogFormat, level: &str, identity: Identity) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new(QUIET));
     let registry = tracing_subscriber::registry().with(filter);
     let base = layer::layer().with_writer(std::io::stderr).with_ansi(false);
     let started = match format {
@@ -39,6 +39,21 @@ pub fn start_logs(format: LogFormat, level: &str, identity: Identity) {
     if started.is_err() {
         tracing::debug!("logs were started before");
     }
+}
+
+/// Libraries speak of their own affairs; what matters of them is logged by the room that owns the library.
+const QUIET: &str = "info,openraft=error,sled=error,h2=error,hyper=error,tonic=error";
+
+/// The directives of a level: libraries keep quiet unless they are named.
+fn directives(level: &str) -> String {
+    let mut directives = level.to_owned();
+    for library in QUIET.split(',').skip(1) {
+        let name = library.split('=').next().unwrap_or(library);
+        if !level.split(',').any(|part| part.trim().starts_with(name)) {
+            directives = format!("{directives},{library}");
+        }
+    }
+    directives
 }
 
 struct TextLines(Identity);
@@ -51,8 +66,16 @@ where
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         SystemTime.format_time(&mut line)?;
         write!(line, " {}", event.metadata().level())?;
+        let mut fields = TextVisitor::default();
+        event.record(&mut fields);
         if let Some((region, node)) = self.0.0.get() {
-            write!(line, " region={region} node={node}")?;
+            // An event that speaks of a region or node itself says whose it is.
+            if !fields.pairs.contains(" region=") {
+                write!(line, " region={region}")?;
+            }
+            if !fields.pairs.contains(" node=") {
+                write!(line, " node={node}")?;
+            }
         }
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             let extensions = span.extensions();
@@ -60,8 +83,6 @@ where
                 write!(line, " {fields}")?;
             }
         }
-        let mut fields = TextVisitor::default();
-        event.record(&mut fields);
         writeln!(line, "{} {:?}", fields.pairs, fields.message)
     }
 }
@@ -207,6 +228,14 @@ mod tests {
         let (_time, rest) = line.split_once(' ').unwrap();
         let expected = "INFO region=tokyo node=3 request_id=\"r-1\" peer=virginia bytes=81264640 error=\"it broke\" \"blob fetched\"\n";
         assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_named() {
+        assert_eq!(directives("info"), QUIET);
+        let named = directives("debug, openraft=info");
+        assert!(named.starts_with("debug, openraft=info,sled=error"), "{named}");
+        assert!(!named.contains("openraft=error"), "{named}");
     }
 
     #[test]

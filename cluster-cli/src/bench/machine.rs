@@ -1,0 +1,61 @@
+//! What this machine could do at best, for comparison: hashes on one thread, and a disk that is asked to keep things.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use ring::digest::{SHA256, digest};
+use tokio::time::Instant;
+
+use super::report::Machine;
+use crate::failure::{Failure, explain};
+
+const CHUNK: usize = 1024 * 1024;
+const HASHED_CHUNKS: usize = 256;
+const FILES: usize = 4;
+const FILE_CHUNKS: usize = 64;
+
+/// Measures for a second or two. Blocks.
+pub(crate) fn measure(directory: &Path) -> Result<Machine, Failure> {
+    let mut chunk = vec![0u8; CHUNK];
+    blake3::Hasher::new().finalize_xof().fill(&mut chunk);
+    let sha256 = hashing(|| {
+        std::hint::black_box(digest(&SHA256, &chunk));
+    });
+    let blake3 = hashing(|| {
+        std::hint::black_box(blake3::hash(&chunk));
+    });
+    let write_and_fsync = writing(directory, &chunk).map_err(|error| {
+        let what = format!("the disk of {} cannot be measured: {}", directory.display(), explain(&error));
+        Failure::failed(what, "name a writable directory with --directory, or add --no-machine")
+    })?;
+    Ok(Machine { sha256, blake3, write_and_fsync })
+}
+
+fn hashing(hash: impl Fn()) -> f64 {
+    let began = Instant::now();
+    for _ in 0..HASHED_CHUNKS {
+        hash();
+    }
+    (HASHED_CHUNKS * CHUNK) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Files of 64 MiB, each synced before the next begins.
+fn writing(directory: &Path, chunk: &[u8]) -> std::io::Result<f64> {
+    let path = directory.join(format!(".longshore-bench-{}", std::process::id()));
+    let began = Instant::now();
+    let written = (|| {
+        for _ in 0..FILES {
+            let mut file = File::create(&path)?;
+            for _ in 0..FILE_CHUNKS {
+                file.write_all(chunk)?;
+            }
+            file.sync_all()?;
+        }
+        Ok(())
+    })();
+    let elapsed = began.elapsed().as_secs_f64();
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)?;
+    Ok((FILES * FILE_CHUNKS * CHUNK) as f64 / elapsed)
+}
