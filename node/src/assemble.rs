@@ -21,6 +21,7 @@ use crate::telemetry::{Identity, Metrics};
 pub struct House {
     config: Config,
     tasks: Tasks,
+    requests: Tasks,
     phase: PhaseCell,
     identity: Identity,
     metrics: Metrics,
@@ -35,11 +36,14 @@ pub struct House {
 
 impl House {
     /// An empty house; nothing is opened yet.
-    pub fn new(config: Config, tasks: Tasks, identity: Identity) -> Arc<Self> {
+    ///
+    /// `tasks` owns the work of the rooms, `requests` that of the clients, which ends first.
+    pub fn new(config: Config, tasks: Tasks, requests: Tasks, identity: Identity) -> Arc<Self> {
         let phase = PhaseCell::default();
         let house = Arc::new(House {
             config,
             tasks,
+            requests,
             metrics: Metrics::new(phase.clone()),
             phase,
             identity,
@@ -121,10 +125,22 @@ impl House {
         self.settle(born).await
     }
 
+    /// Hands leadership on, so that writes of the others pause for less than an election.
+    pub async fn hand_over(&self, limit: Duration) {
+        let Some(rooms) = self.phase.get().rooms().filter(|rooms| rooms.metadata.quorum().is_leader) else { return };
+        match tokio::time::timeout(limit, rooms.metadata.transfer_leadership(None)).await {
+            Ok(Ok(())) => tracing::info!("leadership was handed on"),
+            // An election does it then.
+            Ok(Err(error)) => tracing::debug!(%error, "leadership could not be handed on"),
+            Err(_) => tracing::debug!("leadership was not handed on in time"),
+        }
+    }
+
     /// Ends Raft after a durable commit; requests were drained before.
-    pub async fn close(&self) {
-        if let Some(rooms) = self.phase.get().rooms() {
-            rooms.metadata.shutdown().await;
+    pub async fn close(&self, limit: Duration) {
+        let Some(rooms) = self.phase.get().rooms() else { return };
+        if tokio::time::timeout(limit, rooms.metadata.shutdown()).await.is_err() {
+            tracing::warn!("the metadata did not end in time; the next start replays its log");
         }
     }
 
@@ -157,15 +173,20 @@ impl House {
         let blobs = opened.map_err(|error| birth::Error::Storage { detail: error.to_string() })?;
         let replication =
             replication::Handle::start(self.replication_config(), metadata.clone(), blobs.clone(), self.tasks.clone());
-        let (rooms, tasks) = ((metadata.clone(), blobs.clone(), replication.clone()), self.tasks.clone());
-        let registry = registry::Handle::start(self.registry_config(), rooms.0, rooms.1, rooms.2, tasks);
+        let registry = registry::Handle::start(
+            self.registry_config(),
+            metadata.clone(),
+            blobs.clone(),
+            replication.clone(),
+            self.tasks.clone(),
+        );
         let mut routes = tonic::service::Routes::builder();
         metadata.add_services(&mut routes);
         replication.add_services(&mut routes);
         registry.add_services(&mut routes);
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
-        self.registry.set(http::router(registry, http::Settings::default(), self.tasks.clone()));
+        self.registry.set(http::router(registry, http::Settings::default(), self.requests.clone()));
         self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
@@ -199,6 +220,7 @@ impl House {
         };
         replication::Config {
             fetches_max: usize::try_from(replication.fetches_max.0).unwrap_or(usize::MAX),
+            bandwidth: replication.bandwidth.map(|rate| rate.0),
             grace_ms: gc.grace.as_ms(),
             upload_expiry_ms: upload.expiry.as_ms(),
             ..base
@@ -206,7 +228,7 @@ impl House {
     }
 
     fn registry_config(&self) -> registry::Config {
-        let Config { writes, reads, gc, .. } = &self.config;
+        let Config { reads, writes, gc, .. } = &self.config;
         registry::Config {
             durability_wait_max: Duration::from_millis(writes.durability_wait_ms_max.0),
             grace_ms: gc.grace.as_ms(),

@@ -15,10 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::{Arguments, ConfigFile, ConfigVerb, Run, StoreVerb, Verb};
 use crate::assemble::House;
 use crate::config::{self, Config, Loaded, Profile};
-use crate::health;
 use crate::telemetry::{self, Identity};
+use crate::{health, http};
 
 const MIB: u32 = 1024 * 1024;
+/// Longest wait for another voter to take leadership over from a node that stops.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for work that no client waits for.
+const ROOMS_END_MAX: Duration = Duration::from_secs(2);
 
 /// Runs what the command line asks for.
 pub fn main(arguments: Arguments) -> ExitCode {
@@ -112,18 +116,26 @@ async fn serve(config: Config, stop_when_stdin_closes: bool) -> ExitCode {
         (Err(code), _) | (_, Err(code)) => return code,
     };
     warn_if_insecure(&config);
-    let tasks = Tasks::new();
-    let house = House::new(config, tasks.clone(), identity);
-    let doors = CancellationToken::new();
-    open_doors(&house, &tasks, &doors, http, peers);
-    let parent = watch_parent(&tasks, stop_when_stdin_closes);
-    let opened = house.open().await;
-    let code = match opened {
-        Err(error) => fail(&error.to_string(), ""),
-        Ok(()) => wait_for_end(&tasks, &parent).await,
+    let work = Work { rooms: Tasks::new(), requests: Tasks::new(), peers: CancellationToken::new() };
+    let house = House::new(config, work.rooms.clone(), work.requests.clone(), identity);
+    open_doors(&house, &work, http, peers);
+    let parent = watch_parent(stop_when_stdin_closes);
+    let code = tokio::select! {
+        opened = house.open() => match opened {
+            Err(error) => fail(&error.to_string(), ""),
+            Ok(()) => wait_for_end(&work, &parent).await,
+        },
+        code = wait_for_end(&work, &parent) => code,
     };
-    drain(&house, &tasks, &doors).await;
+    drain(&house, &work).await;
     code
+}
+
+/// What runs, by the order in which it ends: clients' requests first, while the rooms still serve them.
+struct Work {
+    requests: Tasks,
+    rooms: Tasks,
+    peers: CancellationToken,
 }
 
 async fn bind(address: SocketAddr, section: &str) -> Result<TcpListener, ExitCode> {
@@ -145,21 +157,18 @@ fn warn_if_insecure(config: &Config) {
     }
 }
 
-fn open_doors(house: &Arc<House>, tasks: &Tasks, doors: &CancellationToken, http: TcpListener, peers: TcpListener) {
-    let health = health::router(house.phase().clone(), house.metrics().clone());
-    let routes = health.fallback_service(house.registry.clone());
-    let ended = doors.clone();
-    let of_connections = tasks.clone();
-    tasks.spawn_fallible(TaskKind::Door, "http door", async move {
-        crate::http::serve(http, routes, ended, of_connections).await
-    });
+fn open_doors(house: &Arc<House>, work: &Work, http: TcpListener, peers: TcpListener) {
+    let routes =
+        health::router(house.phase().clone(), house.metrics().clone()).fallback_service(house.registry.clone());
+    let (ended, tasks) = (work.requests.token(), work.requests.clone());
+    work.requests.spawn_fallible(TaskKind::Door, "http door", http::serve(http, routes, ended, tasks));
     let (stream_mib, connection_mib) = match house.config().raft.profile {
         Profile::Lan => (4, 8),
         Profile::Wan => (32, 64),
     };
     let routes: Router = house.peers.router();
-    let ended = doors.clone();
-    tasks.spawn_fallible(TaskKind::Door, "peer door", async move {
+    let ended = work.peers.clone();
+    work.rooms.spawn_fallible(TaskKind::Door, "peer door", async move {
         tonic::transport::Server::builder()
             .initial_stream_window_size(stream_mib * MIB)
             .initial_connection_window_size(connection_mib * MIB)
@@ -175,7 +184,7 @@ fn open_doors(house: &Arc<House>, tasks: &Tasks, doors: &CancellationToken, http
 }
 
 /// Cancelled when the parent process is gone.
-fn watch_parent(tasks: &Tasks, wanted: bool) -> CancellationToken {
+fn watch_parent(wanted: bool) -> CancellationToken {
     let gone = CancellationToken::new();
     if wanted {
         let told = gone.clone();
@@ -185,12 +194,11 @@ fn watch_parent(tasks: &Tasks, wanted: bool) -> CancellationToken {
             while matches!(std::io::stdin().read(&mut buffer), Ok(read) if read > 0) {}
             told.cancel();
         });
-        tracing::debug!(?tasks, "stops when standard input closes");
     }
     gone
 }
 
-async fn wait_for_end(tasks: &Tasks, parent: &CancellationToken) -> ExitCode {
+async fn wait_for_end(work: &Work, parent: &CancellationToken) -> ExitCode {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return fail("signals cannot be received", "");
@@ -199,22 +207,31 @@ async fn wait_for_end(tasks: &Tasks, parent: &CancellationToken) -> ExitCode {
         _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
         _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
         () = parent.cancelled() => tracing::info!("stopping, the parent process is gone"),
-        () = tasks.failed() => {
-            return fail("a part of the node failed, so it stops", "the reason is the last error in the log above");
-        }
+        () = work.rooms.failed() => return failed(),
+        () = work.requests.failed() => return failed(),
     }
     ExitCode::SUCCESS
 }
 
-/// Closes the doors, lets running requests end, then the rooms, then Raft after a durable commit.
-async fn drain(house: &House, tasks: &Tasks, doors: &CancellationToken) {
+fn failed() -> ExitCode {
+    fail("a part of the node failed, so it stops", "the reason is the last error in the log above")
+}
+
+/// Closes the clients' door and lets their requests end, then hands leadership on, then ends the rooms, then Raft after
+/// a durable commit.
+async fn drain(house: &House, work: &Work) {
     let limit = Duration::from_millis(house.config().shutdown.drain_ms_max.0);
     house.phase().drain();
-    doors.cancel();
-    tasks.cancel();
-    if !tasks.drain(limit).await {
-        tracing::warn!(?tasks, limit_ms = limit.as_millis(), "some work did not end in time and is cut off");
+    work.requests.cancel();
+    if !work.requests.drain(limit).await {
+        tracing::warn!(requests = ?work.requests, limit_ms = limit.as_millis(), "some requests did not end in time and are cut off");
     }
-    house.close().await;
+    house.hand_over(HAND_OVER_MAX).await;
+    work.peers.cancel();
+    work.rooms.cancel();
+    house.close(ROOMS_END_MAX).await;
+    if !work.rooms.drain(ROOMS_END_MAX).await {
+        tracing::debug!(rooms = ?work.rooms, "some work was cut off");
+    }
     tracing::info!("stopped");
 }

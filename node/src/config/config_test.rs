@@ -119,13 +119,14 @@ fn wildcard_doors_need_an_address_for_others() {
 #[test]
 fn sizes_durations_and_places_mean_what_they_say() {
     let config = parse(
-        "[storage]\nreserve_bytes = \"2GiB\"\n[raft]\nlog_bytes_max = 1_000\n\
+        "[storage]\nreserve_bytes = \"2GiB\"\n[raft]\nlog_bytes_max = 1_000\n[replication]\nbandwidth = \"10MB/s\"\n\
          [reads]\nstrict_wait_ms_max = 250\nfailover_wait_ms_max = \"3s\"\n[gc]\ngrace = \"7d\"\n\
          [region]\nplace = \"48.8566, -2.5\"\n[http]\npublic_url = \"https://r.example.com/\"",
     );
     let config = config.unwrap().config;
     assert_eq!(config.storage.reserve_bytes.map(|size| size.0), Some(2 << 30));
     assert_eq!(config.raft.log_bytes_max.0, 1000);
+    assert_eq!(config.replication.bandwidth.map(|rate| rate.0), Some(10_000_000));
     assert_eq!(config.reads.strict_wait_ms_max.map(|wait| wait.0), Some(250));
     assert_eq!(config.reads.failover_wait_ms_max.map(|wait| wait.0), Some(3000));
     assert_eq!(config.gc.grace.0.as_secs(), 7 * 24 * 3600);
@@ -142,6 +143,7 @@ fn wrong_values_are_refused() {
         "[storage]\nreserve_bytes = 1.5",
         "[storage]\ndata = \"\"",
         "[gc]\ngrace = \"soon\"",
+        "[replication]\nbandwidth = \"10MB\"",
         "[replication]\nfetches_max = 0",
         "[region]\nplace = \"91,0\"",
         "[region]\nplace = \"NaN,0\"",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::reader::Reader;
 use super::value::{
-    ByteSize, Count, HostPort, LogFormat, LogLevel, Millis, Position, Profile, Span, StaleHead, Url, Via,
+    Bandwidth, ByteSize, Count, HostPort, LogFormat, LogLevel, Millis, Position, Profile, Span, StaleHead, Url, Via,
 };
 
 /// What a key holds when nobody sets it.
@@ -177,6 +177,8 @@ sections! {
     Replication in replication {
         /// Blobs fetched at once.
         fetches_max: Count = Set("8");
+        /// Most that background fetches take together; what somebody waits for is not held up. Unset: no limit.
+        bandwidth: Option<Bandwidth> = Unset("\"100MiB/s\"");
     }
 
     /// Collection of what nothing refers to.

@@ -132,6 +132,19 @@ impl Value for ByteSize {
     }
 }
 
+/// Bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth(pub u64);
+
+impl Value for Bandwidth {
+    const ACCEPTS: &'static str = "a rate such as \"100MiB/s\"";
+
+    fn read(raw: &Raw) -> Option<Self> {
+        let size = raw.text()?.trim().strip_suffix("/s")?;
+        ByteSize::read(&Raw::Text(size.to_owned())).filter(|rate| rate.0 > 0).map(|rate| Bandwidth(rate.0))
+    }
+}
+
 /// A duration written with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
