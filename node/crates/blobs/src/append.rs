@@ -1,7 +1,7 @@
 //! Appending a request body to an upload: body → batches → one lane hashes, one lane writes → sync → record.
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::groups::{GroupHasher, GroupMark};
 use crate::handle::{ByteStream, SessionKey, UploadError};
 use crate::hashing::HashState;
 use crate::lane::Lane;
+use crate::record::Record;
 use crate::sessions::{self, Held, Live};
 use crate::space::Refused;
 use crate::store::{Store, blocking};
@@ -369,9 +370,9 @@ async fn advance(
     if bytes > 0 {
         // Bytes cut off without a sync would come back as a hole; the length is part of what was synced.
         debug_assert!(file.metadata().is_ok_and(|metadata| metadata.len() >= offset), "synced bytes are in the file");
-        let mut record = live.record.clone();
-        record.offset = offset;
-        if let Err(error) = write_record(store, key, &mut record).await {
+        let record = Record { offset, ..live.record.next(store.now_ms()) };
+        let (path, next) = (store.layout.record(key), record.clone());
+        if let Err(error) = blocking(move || next.replace(&path)).await {
             sessions::end(store, held).await;
             return Err(error.into());
         }
@@ -387,16 +388,4 @@ fn keep(store: &Store, key: SessionKey, live: &mut Live, hash: Option<HashState>
     if live.hash.is_some() {
         store.sessions.keep_hash(key);
     }
-}
-
-/// Writes a record as the next of its session, durably.
-pub(crate) async fn write_record(
-    store: &Arc<Store>,
-    key: SessionKey,
-    record: &mut crate::record::Record,
-) -> io::Result<()> {
-    record.sequence += 1;
-    record.touched_ms = record.touched_ms.max(store.now_ms());
-    let (path, record) = (store.layout.record(key), record.clone());
-    blocking(move || record.write(&OpenOptions::new().write(true).open(path)?)).await
 }

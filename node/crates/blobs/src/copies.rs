@@ -59,11 +59,14 @@ pub(crate) async fn quarantine(store: &Arc<Store>, digest: Digest, copy: CopyId)
 
 /// Makes a removal durable and known. object_store syncs no deletes.
 async fn gone(store: &Arc<Store>, digest: Digest, copy: CopyId) -> Result<(), ReadError> {
-    let prefix = store.layout.prefix_of(&digest);
-    blocking(move || if_there(sync_directory(&prefix))).await?;
     store.groups.forget(copy);
-    store.index.removed(digest, copy).await;
-    Ok(())
+    let store = Arc::clone(store);
+    let noted = blocking(move || {
+        if_there(sync_directory(&store.layout.prefix_of(&digest)))?;
+        store.index.removed(digest, copy);
+        Ok(())
+    });
+    Ok(noted.await?)
 }
 
 /// See [`crate::Handle::rebuild_groups`].

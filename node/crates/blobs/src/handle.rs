@@ -181,6 +181,16 @@ impl Handle {
         index_task::spawn(&handle.store, &config, &tasks);
         Ok(handle)
     }
+    /// A write that failed for want of space says nothing about the disk; what the disk says is added.
+    fn measured(&self, error: UploadError) -> UploadError {
+        match error {
+            UploadError::Full { free: 0, reserve: 0 } => {
+                let Space { free, reserve, .. } = self.space();
+                UploadError::Full { free, reserve }
+            }
+            other => other,
+        }
+    }
     /// Tells the room the cluster time, which it has no other way to know. Unit: milliseconds.
     pub fn note_cluster_time(&self, now_ms: u64) {
         self.store.clock_ms.fetch_max(now_ms, Ordering::Relaxed);
@@ -215,7 +225,8 @@ impl Handle {
     pub async fn create_upload(&self, repository: RepositoryName) -> Result<SessionKey, UploadError> {
         let store = Arc::clone(&self.store);
         let work = async move { sessions::create(&store, repository).await };
-        self.store.to_the_end("upload create", work).await.unwrap_or_else(|| Err(stopped()))
+        let made = self.store.to_the_end("upload create", work).await;
+        made.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
     }
     /// A session's state.
     pub async fn upload_status(&self, session: SessionKey) -> Result<SessionStatus, UploadError> {
@@ -233,7 +244,8 @@ impl Handle {
     ) -> Result<u64, UploadError> {
         let store = Arc::clone(&self.store);
         let work = async move { append::append(&store, session, offset, length, body).await };
-        self.store.to_the_end("upload append", work).await.unwrap_or_else(|| Err(stopped()))
+        let appended = self.store.to_the_end("upload append", work).await;
+        appended.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
     }
     /// Checks the digest, makes the bytes durable under their final key with a fresh copy id, and marks the session
     /// complete. Again on a complete session: the same answer, no bytes move. The pin must be held until the proposal
@@ -241,7 +253,8 @@ impl Handle {
     pub async fn complete(&self, session: SessionKey, digest: Digest) -> Result<(PlacedBlob, Pin), UploadError> {
         let store = Arc::clone(&self.store);
         let work = async move { place::complete(&store, session, digest).await };
-        self.store.to_the_end("upload complete", work).await.unwrap_or_else(|| Err(stopped()))
+        let placed = self.store.to_the_end("upload complete", work).await;
+        placed.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
     }
     /// The proposal of a complete session was applied: record and session go.
     pub async fn finish_upload(&self, session: SessionKey) {

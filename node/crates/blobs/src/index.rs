@@ -14,14 +14,13 @@ use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::{Algorithm, CopyId, Digest};
 use kv::cache::{Cache, Config};
 
 use crate::layout::{ALGORITHMS, Layout, Named, PREFIXES, parse_data, prefix_number};
 use crate::sessions::if_there;
-use crate::store::blocking;
 
 const VERSION: u8 = 1;
 
@@ -74,28 +73,20 @@ impl Index {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Notes a copy that lies under its final key now.
-    pub(crate) async fn added(self: &Arc<Self>, digest: Digest, copy: CopyId, size: u64) {
-        self.change(move |cache| cache.put(&key(&digest, copy), &value(size))).await;
+    /// Notes a copy that lies under its final key now. Blocks, and never fails: a cache that does is given up.
+    pub(crate) fn added(&self, digest: Digest, copy: CopyId, size: u64) {
+        self.change(|cache| cache.put(&key(&digest, copy), &value(size)));
     }
 
-    /// Notes that a copy is gone.
-    pub(crate) async fn removed(self: &Arc<Self>, digest: Digest, copy: CopyId) {
-        self.change(move |cache| cache.delete(&key(&digest, copy))).await;
+    /// Notes that a copy is gone. Blocks, and never fails.
+    pub(crate) fn removed(&self, digest: Digest, copy: CopyId) {
+        self.change(|cache| cache.delete(&key(&digest, copy)));
     }
 
-    async fn change(self: &Arc<Self>, work: impl FnOnce(&Cache) -> Result<(), kv::cache::Error> + Send + 'static) {
-        let index = Arc::clone(self);
-        let changed = blocking(move || {
-            let mut cache = index.cache();
-            let failed = cache.as_ref().map(work).and_then(Result::err);
-            index.give_up(&mut cache, failed);
-            Ok(())
-        });
-        if let Err(error) = changed.await {
-            self.ready.store(false, Ordering::Release);
-            tracing::warn!(error = %error, "inventory change was not noted");
-        }
+    fn change(&self, work: impl FnOnce(&Cache) -> Result<(), kv::cache::Error>) {
+        let mut cache = self.cache();
+        let failed = cache.as_ref().map(work).and_then(Result::err);
+        self.give_up(&mut cache, failed);
     }
 
     /// A cache that failed once is not asked again.

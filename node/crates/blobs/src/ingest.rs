@@ -208,17 +208,19 @@ impl Ingest {
         let placed = PlacedBlob { digest, size, root: self.root, copy: runtime::random::copy_id() };
         let pin = store.pins.pin(digest, placed.copy).ok_or(UploadError::Unknown)?;
         place::write_groups(&store, digest, placed.copy, &self.staged.groups).await?;
-        let layout = store.layout.clone();
+        let moving = Arc::clone(&store);
         let moved = blocking(move || {
+            let layout = &moving.layout;
             layout.make_prefix(&digest)?;
             fs::rename(layout.fetch(&digest), layout.blob(&digest, placed.copy))?;
-            sync_directory(&layout.prefix_of(&digest))
+            sync_directory(&layout.prefix_of(&digest))?;
+            moving.index.added(digest, placed.copy, size);
+            Ok(())
         });
         if let Err(error) = moved.await {
             self.remove().await;
             return Err(error.into());
         }
-        store.index.added(digest, placed.copy, size).await;
         Ok((placed, pin))
     }
 

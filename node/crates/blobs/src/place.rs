@@ -17,6 +17,7 @@ use crate::handle::{PlacedBlob, SessionKey, UploadError};
 use crate::hashing::{self, HashState};
 use crate::layout::Layout;
 use crate::pins::Pin;
+use crate::record::Record;
 use crate::sessions::{self, Held, Live};
 use crate::space::Refused;
 use crate::store::{Store, blocking};
@@ -50,14 +51,15 @@ pub(crate) async fn complete(
     if let Err(refused) = write_groups(store, placed.digest, placed.copy, &groups).await {
         return Err(refused.into());
     }
-    let mut record = live.record.clone();
-    record.placed = Some(placed);
-    let layout = store.layout.clone();
-    let moved = match sessions_write(store, key, &mut record).await {
-        Ok(()) => blocking(move || sessions::publish_file(&layout, key, &placed)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = moved {
+    let record = Record { placed: Some(placed), ..live.record.next(store.now_ms()) };
+    let (moving, next) = (Arc::clone(store), record.clone());
+    let moved = blocking(move || {
+        next.replace(&moving.layout.record(key))?;
+        sessions::publish_file(&moving.layout, key, &placed)?;
+        moving.index.added(placed.digest, placed.copy, placed.size);
+        Ok(())
+    });
+    if let Err(error) = moved.await {
         tracing::error!(upload_id = ?key, error = %error, "upload is given up: it could not be placed");
         sessions::end(store, held).await;
         return Err(error.into());
@@ -65,12 +67,7 @@ pub(crate) async fn complete(
     live.record = record;
     live.hash = None;
     held.publish();
-    store.index.added(placed.digest, placed.copy, placed.size).await;
     Ok((placed, pin))
-}
-
-async fn sessions_write(store: &Arc<Store>, key: SessionKey, record: &mut crate::record::Record) -> io::Result<()> {
-    crate::append::write_record(store, key, record).await
 }
 
 /// The answer for a session that was completed before; its bytes do not move.

@@ -9,9 +9,10 @@
 //! ```
 //! Numbers are little-endian. The file is 8 KiB from the start, so that a write changes no metadata.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use domain::{Blake3Root, CopyId, Digest, RepositoryName};
 
@@ -45,6 +46,16 @@ impl Record {
         let slot = if self.sequence.is_multiple_of(2) { 0 } else { SLOT_BYTES as u64 };
         file.write_all_at(&self.encode(), slot)?;
         file.sync_data()
+    }
+
+    /// The record to write next, at a time.
+    pub(crate) fn next(&self, now_ms: u64) -> Self {
+        Record { sequence: self.sequence + 1, touched_ms: self.touched_ms.max(now_ms), ..self.clone() }
+    }
+
+    /// Writes to the session's file, durably.
+    pub(crate) fn replace(&self, path: &Path) -> io::Result<()> {
+        self.write(&OpenOptions::new().write(true).open(path)?)
     }
 
     /// The newest whole slot; `None` when neither is.
@@ -170,6 +181,22 @@ mod tests {
         let encoded = record.encode();
         let body = &encoded[..encoded.len() - SUM_BYTES];
         assert_eq!(domain::digest::encode_hex(body), hex.replace(' ', ""));
+    }
+
+    #[test]
+    fn golden_bytes_of_a_placed_record() {
+        let placed = PlacedBlob {
+            digest: Digest::Sha256([0xAA; 32]),
+            size: 5,
+            root: Blake3Root([0xBB; 32]),
+            copy: CopyId([0xCC; 16]),
+        };
+        let repository = RepositoryName::parse("a").unwrap();
+        let record = Record { sequence: 1, offset: 5, touched_ms: 0, repository, placed: Some(placed) };
+        let head = "0101000000000000000500000000000000000000000000000001610101";
+        let tail = format!("{}0500000000000000{}{}", "aa".repeat(32), "bb".repeat(32), "cc".repeat(16));
+        let encoded = record.encode();
+        assert_eq!(domain::digest::encode_hex(&encoded[..encoded.len() - SUM_BYTES]), format!("{head}{tail}"));
     }
 
     #[test]

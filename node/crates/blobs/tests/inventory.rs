@@ -97,12 +97,17 @@ async fn a_lost_or_ruined_cache_is_made_again() {
         },
     ];
     let mut room = Room::new().await;
-    let rows = fill(&room).await;
+    let mut rows = fill(&room).await;
+    let bytes = content(3 * MIB, 123);
+    let (large, pin) = room.push(&bytes).await;
+    drop(pin);
+    rows.push(row(&large));
+    rows.sort_unstable();
     for (turn, damage) in damages.into_iter().enumerate() {
         until_cached(&room).await;
         room = room.reopen_after(|directory| damage(&directory.join("index"))).await;
+        assert!(room.read_all(&large).await.unwrap() == bytes, "reads never wait for the cache");
         assert_eq!(all(&room, 4).await, rows, "damage {turn}, walked");
-        // Reads never ask the cache.
         let (digest, copy, size) = rows[0];
         assert!(room.handle.probe(digest, copy, size).await.unwrap());
     }
