@@ -72,7 +72,7 @@ async fn gone(store: &Arc<Store>, digest: Digest, copy: CopyId) -> Result<(), Re
 /// See [`crate::Handle::rebuild_groups`].
 pub(crate) async fn rebuild_groups(store: &Arc<Store>, stored: Stored) -> Result<(), ReadError> {
     let Stored { digest, copy, size, root } = stored;
-    let permit = Arc::clone(&store.hash_gate).acquire_owned().await;
+    let permit = Arc::clone(&store.rehash_gate).acquire_owned().await;
     let permit = permit.map_err(|error| ReadError::Storage { detail: error.to_string() })?;
     let layout = store.layout.clone();
     let fits = blocking(move || {

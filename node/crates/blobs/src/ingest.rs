@@ -253,7 +253,7 @@ async fn digest_of(ingest: &mut Ingest) -> Result<Digest, UploadError> {
     {
         return Ok(hashing::finish(algorithm, context));
     }
-    let permit = Arc::clone(&ingest.store.hash_gate).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(&ingest.store.rehash_gate).acquire_owned().await.map_err(io::Error::other)?;
     let staged = Arc::clone(&ingest.staged);
     let hashed = blocking(move || {
         let _permit = permit;

@@ -109,7 +109,7 @@ async fn digest_of(
     {
         return Ok(Some((hashing::finish(algorithm, sha256.clone()), groups.finish())));
     }
-    let permit = Arc::clone(&store.hash_gate).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(&store.rehash_gate).acquire_owned().await.map_err(io::Error::other)?;
     blocking(move || {
         let _permit = permit;
         let (digest, groups) = hashing::hash_file(&file, size, algorithm)?;

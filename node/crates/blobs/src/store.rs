@@ -107,6 +107,8 @@ pub(crate) struct Store {
     pub(crate) ingests: Mutex<HashSet<Digest>>,
     /// Bounds jobs that hash.
     pub(crate) hash_gate: Arc<Semaphore>,
+    /// Bounds jobs that read a whole file again to hash it; apart, so that they do not hold up what passes through.
+    pub(crate) rehash_gate: Arc<Semaphore>,
     /// Bounds jobs that write.
     pub(crate) write_gate: Arc<Semaphore>,
     /// Requests that write now: their buffers share one budget.
@@ -153,6 +155,7 @@ impl Store {
             groups: GroupsCache::default(),
             ingests: Mutex::default(),
             hash_gate: Arc::new(Semaphore::new(cores)),
+            rehash_gate: Arc::new(Semaphore::new(cores)),
             write_gate: Arc::new(Semaphore::new(WRITES)),
             writers: AtomicUsize::new(0),
             clock_ms: AtomicU64::new(0),
