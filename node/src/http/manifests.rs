@@ -137,13 +137,18 @@ async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, Owned
         None => u32::try_from(MANIFEST_BYTES_MAX).unwrap_or(u32::MAX),
     };
     let turn = asking.door.manifest_bytes.clone().acquire_many_owned(share);
-    let permit = match tokio::time::timeout(TURN_MAX, turn).await {
+    let mut permit = match tokio::time::timeout(TURN_MAX, turn).await {
         Ok(Ok(permit)) => permit,
         Ok(Err(_)) | Err(_) => return Err(Failure::too_many("too many manifests are being pushed at once")),
     };
     let broken = |detail: String| Failure::bad(Code::ManifestInvalid, format_args!("request body broke off: {detail}"));
     match tokio::time::timeout(BODY_MAX, body.collect(MANIFEST_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok((bytes, permit)),
+        Ok(Ok(bytes)) => {
+            // From here on it holds what it is, and not what it might have been: it may wait long for its blobs.
+            let unused = permit.num_permits().saturating_sub(bytes.len());
+            drop(permit.split(unused));
+            Ok((bytes, permit))
+        }
         Ok(Err(CollectError::TooLarge { given })) => Err(too_large(given)),
         Ok(Err(CollectError::Broken(error))) => Err(broken(error.detail)),
         Err(_) => Err(broken(format!("it did not come within {} s", BODY_MAX.as_secs()))),

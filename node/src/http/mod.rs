@@ -31,6 +31,7 @@ use metadata::handle::Origin;
 use registry::{Asked, Handle};
 use runtime::Tasks;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 pub use listen::serve;
 
@@ -124,6 +125,21 @@ pub fn closed() -> Router {
 }
 
 async fn serve_one(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
+    let path: String = request.uri().path().chars().take(300).collect();
+    let request_id = runtime::random::request_id();
+    let span = tracing::info_span!("request", %request_id, method = %request.method(), path);
+    let start = runtime::clock::now();
+    async {
+        let response = respond(door, request).await;
+        let elapsed_ms = runtime::clock::elapsed_ms(start);
+        tracing::debug!(status = response.status().as_u16(), elapsed_ms, "request answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+async fn respond(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
     let mut response = match door.requests.clone().try_acquire_owned() {
         Ok(permit) => {
             let response = answer(&door, request).await.unwrap_or_else(Failure::into_response);

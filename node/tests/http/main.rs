@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod limits;
 mod rows_blobs;
 mod rows_lists;
 mod rows_manifests;
 mod rows_uploads;
 mod world;
 
+use std::time::Duration;
+
+use node::http::Settings;
 use world::World;
 
 async fn every_row(world: &World) {
@@ -26,9 +30,18 @@ async fn one_region_keeps_every_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_hold() {
+    let settings = Settings { requests_max: 2, body_idle_max: Duration::from_millis(500), ..Settings::default() };
+    let world = World::start_with(1, settings).await;
+    limits::all(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_regions_answer_as_one() {
     let world = World::start(3).await;
     every_row(&world).await;
     rows_uploads::owner_gone(&world).await;
+    limits::alone(&world).await;
     world.stop().await;
 }

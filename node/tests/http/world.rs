@@ -9,6 +9,7 @@ use domain::{Durability, Place, RegionName};
 use metadata::birth::{self, Profile};
 use metadata::command::{Command, NewNode};
 use metadata::handle::Origin;
+use node::http::Settings;
 use runtime::{TaskKind, Tasks};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -36,11 +37,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(regions: usize) -> Self {
+        World::start_with(regions, Settings::default()).await
+    }
+
+    /// Regions whose HTTP doors have these limits.
+    pub(crate) async fn start_with(regions: usize, settings: Settings) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Node> = Vec::new();
         for name in &NAMES[..regions] {
             let member = nodes.first().map(|node| node.peer);
-            nodes.push(node(root.path(), name, member).await);
+            nodes.push(node(root.path(), name, member, settings).await);
         }
         let world = World { nodes, next: AtomicUsize::new(0), client: Tasks::new(), _root: root };
         world.until_ready().await;
@@ -84,6 +90,11 @@ impl World {
         self.nodes.len()
     }
 
+    /// Where a region's HTTP door is.
+    pub(crate) fn door(&self, region: usize) -> SocketAddr {
+        self.nodes[region].door
+    }
+
     /// A request to the next region.
     pub(crate) fn ask(&self, method: &str, path: &str) -> Asking {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
@@ -119,7 +130,7 @@ impl World {
     }
 }
 
-async fn node(root: &Path, name: &str, member: Option<SocketAddr>) -> Node {
+async fn node(root: &Path, name: &str, member: Option<SocketAddr>, settings: Settings) -> Node {
     let (peers, doors) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (peer, door) = (peers.local_addr().unwrap(), doors.local_addr().unwrap());
@@ -158,7 +169,7 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>) -> Node {
     let blobs = blobs::Handle::open(store, tasks.clone()).await.unwrap();
     let replication =
         replication::Handle::start(replication::Config::default(), metadata.clone(), blobs.clone(), tasks.clone());
-    let (config, settings) = (registry::Config::default(), node::http::Settings::default());
+    let config = registry::Config::default();
     let registry = registry::Handle::start(config, metadata.clone(), blobs, replication.clone(), tasks.clone());
     let mut routes = tonic::service::RoutesBuilder::default();
     metadata.add_services(&mut routes);

@@ -218,15 +218,27 @@ impl Handle {
     pub async fn upload_whole(&self, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
         let session = self.create_upload(repository).await?;
         let id = self.verify(&session.id, repository)?;
-        let closed = Local::new(self).close(id, repository, closing).await;
-        if closed.as_ref().is_err_and(Error::has_no_further_use) {
-            // The client was never told of the session, so nobody else will.
-            if let Err(error) = self.blobs().cancel_upload(id.key).await {
-                tracing::warn!(%repository, upload_id = id.uuid(), error = %error, "failed upload could not be cancelled");
+        let (handle, repository) = (self.clone(), repository.clone());
+        let step = async move {
+            let closed = Local::new(&handle).close(id, &repository, closing).await;
+            if closed.as_ref().is_err_and(Error::has_no_further_use) {
+                handle.abandon(id, &repository).await;
             }
-            self.pins().release(id.key);
+            closed
+        };
+        // The client was never told of the session: if it leaves in the middle, nobody else would end it.
+        self.to_the_end("upload whole blob", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
+    }
+
+    async fn abandon(&self, id: SessionId, repository: &RepositoryName) {
+        // A session that failed in its last step may be gone already.
+        match self.blobs().cancel_upload(id.key).await {
+            Ok(_) | Err(UploadError::Unknown) => {}
+            Err(error) => {
+                tracing::warn!(repo = %repository, upload_id = id.uuid(), error = %error, "failed upload was not cancelled");
+            }
         }
-        closed
+        self.pins().release(id.key);
     }
 
     /// A session's durable offset.
