@@ -250,11 +250,13 @@ impl Member {
         }
     }
 
-    /// Whether this node has a vote.
+    /// Whether this node has a vote for good: by a committed membership that is not joint, for in a joint one the old
+    /// voters alone are needed as well.
     pub(crate) fn is_voter(&self) -> bool {
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().any(|id| id == self.identity().node.0)
+        let committed = &metrics.committed_membership_config;
+        committed.get_joint_config().len() == 1 && committed.voter_ids().any(|id| id == self.identity().node.0)
     }
 
     /// Hands leadership over, stops Raft and makes the state durable.
