@@ -402,7 +402,10 @@ pub(crate) async fn maintain_log(member: Member) {
         }
         // A log of few, big entries is cut to a half when it outgrows its bytes.
         let kept = if too_big { config.log_entries_kept.min(held / 2) } else { config.log_entries_kept };
-        let upto = applied.saturating_sub(kept).min(member.file().spools().purge_limit());
+        let mut upto = applied.saturating_sub(kept);
+        if member.file().spools().is_active() {
+            upto = upto.min(snapshot);
+        }
         if upto <= purged {
             continue;
         }

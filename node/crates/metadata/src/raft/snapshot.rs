@@ -21,8 +21,8 @@ use crate::state::TABLE;
 const MAGIC: &[u8; 8] = b"LSSNAP\x00\x01";
 /// Longest key or value accepted from a spooled file. Unit: bytes.
 const FIELD_BYTES_MAX: u32 = 64 * 1024 * 1024;
-/// A spool that nobody read from for so long is removed.
-const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+/// A spool that nobody read from for so long is removed, and the log may be purged past it.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// What openraft calls snapshot data.
 #[derive(Clone)]
@@ -62,19 +62,18 @@ impl Spools {
         }
     }
 
-    /// The log must not be purged beyond this while a transfer still progresses.
-    pub(crate) fn purge_limit(&self) -> u64 {
+    /// Whether a transfer still progresses: neither may the log be purged past its snapshot nor a newer one be built,
+    /// for the library would then take the peer to be at the newer one.
+    pub(crate) fn is_active(&self) -> bool {
         let mut current = self.current();
         match current.as_ref() {
-            Some((file, at)) if at.elapsed() < IDLE_MAX => {
-                file.meta.last_log_id.as_ref().map_or(u64::MAX, |id| id.index)
-            }
+            Some((_, at)) if at.elapsed() < IDLE_MAX => true,
             Some((file, _)) => {
                 drop(std::fs::remove_file(&file.path));
                 *current = None;
-                u64::MAX
+                false
             }
-            None => u64::MAX,
+            None => false,
         }
     }
 
@@ -87,14 +86,19 @@ impl Spools {
         }
     }
 
-    /// The spooled file, made now unless there is one. Blocking.
-    pub(crate) fn get(&self, state: &StateFile) -> io::Result<SpoolFile> {
+    /// The spooled file, made now unless there is one that is not older than `least`: what the library believes the
+    /// peer to hold after the transfer. Blocking.
+    pub(crate) fn get(&self, state: &StateFile, least: &SnapshotMeta) -> io::Result<SpoolFile> {
         let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((file, at)) = self.current().as_mut() {
-            *at = clock::now();
+        if let Some((file, _)) = self.current().as_ref()
+            && file.meta.last_log_id >= least.last_log_id
+        {
             return Ok(file.clone());
         }
         let file = spool(state)?;
+        if file.meta.last_log_id < least.last_log_id {
+            return Err(io::Error::other("the state is older than the snapshot that was promised"));
+        }
         *self.current() = Some((file.clone(), clock::now()));
         Ok(file)
     }

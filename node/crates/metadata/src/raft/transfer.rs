@@ -31,14 +31,22 @@ pub(crate) async fn send(
     mut client: Client,
     target: NodeId,
     vote: Vote,
-    _meta: SnapshotMeta,
+    meta: SnapshotMeta,
     spool: Spool,
 ) -> Result<Vote, Status> {
     let Spool::Own(state) = spool else { return Err(internal("a received snapshot cannot be sent on")) };
     let started = clock::now();
+    // A peer that is away costs no spool, which would hold up the purging of the log.
+    let answers = tokio::time::timeout(CHUNK_WAIT_MAX, client.offer_snapshot(pb::SnapshotHead::default())).await;
+    match answers {
+        Ok(Ok(_)) => {}
+        Ok(Err(status)) if status.code() == tonic::Code::InvalidArgument => {}
+        Ok(Err(status)) => return Err(status),
+        Err(_) => return Err(Status::deadline_exceeded("the peer does not answer")),
+    }
     let file = {
         let state = state.clone();
-        let making = move || state.spools().get(&state);
+        let making = move || state.spools().get(&state, &meta);
         tokio::task::spawn_blocking(making).await.map_err(internal)?.map_err(internal)?
     };
     let head = head_of(&vote, &file);
@@ -114,6 +122,9 @@ pub(crate) async fn offered(member: &Member, head: pb::SnapshotHead) -> Result<u
     let Ok(_one) = member.receiving().try_lock() else {
         return Err(Status::unavailable("a snapshot is being received"));
     };
+    if head.blake3.is_empty() {
+        return Err(Status::invalid_argument("the offer names no snapshot"));
+    }
     let files = incoming(member);
     tokio::fs::create_dir_all(member.file().snapshots()).await.map_err(internal)?;
     let known = tokio::fs::read(&files.name).await.unwrap_or_default();
