@@ -142,10 +142,10 @@ impl Endpoints {
             }
             tried.push((endpoint, status));
         }
-        if let [(_, only)] = tried.as_slice()
-            && next_of(only).is_some()
-        {
-            return Err(from_status(only));
+        // A node that answered says more than one that does not.
+        let answered = tried.iter().find(|(_, status)| next_of(status).is_some());
+        if let Some((endpoint, status)) = answered {
+            return Err(at(endpoint, status));
         }
         let lines = tried.iter().map(|(endpoint, status)| format!("{endpoint}   {}", status.message())).collect();
         let next =

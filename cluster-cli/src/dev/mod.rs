@@ -156,6 +156,11 @@ impl Session {
                     }
                     return Ok(());
                 }
+                if let Some(gone) = self.regions.iter().find(|region| cluster.region(region.plan.name).is_none()) {
+                    let what = format!("{} has left this cluster", gone.plan.name);
+                    let next = format!("remove {} to let it join again", gone.plan.directory.display());
+                    return Err(Failure::failed(what, next));
+                }
                 rows = cluster.regions.iter().map(|row| format!("{} {}  ", row.name, row.state.word())).collect();
             }
             if let Some(region) =

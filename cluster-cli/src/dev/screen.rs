@@ -31,9 +31,10 @@ pub(crate) fn role(line: &Line, cluster: Option<&Cluster>) -> String {
     if let Some(ended) = &line.ended {
         return format!("down ({ended})");
     }
-    let Some(region) = cluster.and_then(|cluster| cluster.region(line.region)) else { return "starting".to_owned() };
+    let Some(cluster) = cluster else { return "starting".to_owned() };
+    let Some(region) = cluster.region(line.region) else { return "no member".to_owned() };
     let Some(node) = region.node() else { return "starting".to_owned() };
-    let leads = cluster.is_some_and(|cluster| cluster.leader == Some(node.node));
+    let leads = cluster.leader == Some(node.node);
     match region.state {
         RegionState::Ready if leads => "leader".to_owned(),
         RegionState::Ready => "voter".to_owned(),

@@ -186,6 +186,19 @@ fn the_example_file_is_what_the_program_renders() {
 }
 
 #[test]
+fn the_set_up_of_three_machines_can_be_started() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/three-machines");
+    let mut peers = Vec::new();
+    for region in ["paris", "virginia", "tokyo"] {
+        let text = std::fs::read_to_string(format!("{directory}/{region}.toml")).unwrap();
+        let config = parse(&text).unwrap().config;
+        assert_eq!(config.public_url(), format!("https://{region}.registry.example.com"));
+        peers.push(config.peer_address());
+    }
+    assert_eq!(peers, ["10.1.0.4:7000", "10.2.0.4:7000", "10.3.0.4:7000"]);
+}
+
+#[test]
 fn every_default_of_the_example_is_accepted_and_changes_nothing() {
     let example = render_example();
     let settings = example.lines().filter_map(|line| line.strip_prefix('#').filter(|rest| rest.contains(" = ")));
