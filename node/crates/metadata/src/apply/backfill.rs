@@ -19,7 +19,7 @@ impl Entry<'_> {
     /// The region considers all blobs from the beginning and does not count for durability until it is through.
     ///
     /// `came_back`: a lost store was opened again, so that the region may hold what it also wants; the count is then a
-    /// ceiling, for a floor would end the backfill too early. It is exact in every other case.
+    /// ceiling. It is exact in every other case, except that 1 stands for 0 until the cursor is at its end.
     pub(super) fn restart_backfill(&mut self, region: RegionId, came_back: bool) -> Result<(), Error> {
         let Some(mut row) = self.state.region(region)? else { return Ok(()) };
         row.state = RegionState::Backfilling;
@@ -39,7 +39,7 @@ impl Entry<'_> {
             Tally { blobs: held.blobs + wanted.blobs, bytes: held.bytes + wanted.bytes }
         };
         let beyond = Tally {
-            blobs: total.blobs.saturating_sub(covered.blobs),
+            blobs: total.blobs.saturating_sub(covered.blobs).max(total.blobs.min(1)),
             bytes: total.bytes.saturating_sub(covered.bytes),
         };
         let counters = RegionCounters { wanted, cursor: None, beyond, total: beyond };
@@ -59,7 +59,13 @@ impl Entry<'_> {
         let limit = COMMAND_ROWS_MAX.min(room);
         let page = self.state.blob_rows(from, limit)?;
         for (digest, blob) in &page {
-            if !self.region_holds(region, digest)? {
+            let holders = self.state.holders(digest)?;
+            if holders.is_empty() {
+                // It cannot arrive: a row would only fill the window. Whoever holds it again makes it wanted everywhere.
+                if !self.state.is_wanted(region, digest)? {
+                    self.leave_beyond(region, digest, blob.size)?;
+                }
+            } else if !holders.iter().any(|holder| holder.region == region) {
                 self.want(region, Known { digest, size: blob.size, counted: true })?;
             }
         }
@@ -67,9 +73,6 @@ impl Entry<'_> {
         counters.cursor = page.last().map(|(digest, _)| *digest).or(counters.cursor);
         if limit > 0 && page.len() < limit {
             counters.beyond = Tally::default();
-        } else if limit > 0 && counters.beyond.blobs == 0 {
-            // All that is left is held or wanted already, but the cursor must still pass it.
-            counters.beyond.blobs = u64::from(!self.state.blob_rows(counters.cursor.as_ref(), 1)?.is_empty());
         }
         self.state.put(space::region_counters(region), &counters)?;
         Ok(Outcome::Done)

@@ -37,12 +37,7 @@ impl Entry<'_> {
         }
         let blob = Known { digest, size, counted: before.is_some() };
         self.add_copy(claim.store, store.region, blob, copy)?;
-        let holders = self.state.holders(digest)?;
-        for (region, row) in self.state.regions()? {
-            if Self::asks(row.state) && !holders.iter().any(|holder| holder.region == region) {
-                self.want(region, blob)?;
-            }
-        }
+        self.want_everywhere(blob)?;
         self.link_present(repository, digest)?;
         Ok(Outcome::Done)
     }
@@ -64,7 +59,10 @@ impl Entry<'_> {
                 continue;
             }
             let blob = Known { digest, size: blob.size, counted: true };
-            self.add_copy(claim.store, store.region, blob, *copy)?;
+            if self.add_copy(claim.store, store.region, blob, *copy)? {
+                // While nobody had it, backfills passed it by.
+                self.want_everywhere(blob)?;
+            }
         }
         Ok(Outcome::Done)
     }

@@ -1,7 +1,8 @@
 //! Who holds a blob and who wants it, with every counter that follows from it.
 //!
 //! Invariants: `held` is the inverse of `holders`; a region never wants what an open store of it holds; a backfilling
-//! region's `beyond` counts the blobs after its cursor that it neither holds nor wants.
+//! region's `beyond` counts the blobs after its cursor that it neither holds nor wants, but is at least 1 until the
+//! cursor has passed the last blob.
 
 use domain::{CopyId, Digest, RegionId, StoreId};
 
@@ -39,15 +40,17 @@ impl Entry<'_> {
     }
 
     /// Records a copy in an open store; an older copy there is condemned. The region no longer wants the blob.
+    /// Says whether no open store held it before.
     pub(super) fn add_copy(
         &mut self,
         store: StoreId,
         region: RegionId,
         blob: Known<'_>,
         copy: CopyId,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Known { digest, size, counted } = blob;
-        let held_before = self.region_holds(region, digest)?;
+        let holders = self.state.holders(digest)?;
+        let held_before = holders.iter().any(|holder| holder.region == region);
         match self.state.held_copy(digest, store)? {
             Some(older) if older.copy == copy => {}
             older => {
@@ -67,6 +70,17 @@ impl Entry<'_> {
         if !self.unwant(region, digest)? && !held_before && counted {
             self.leave_beyond(region, digest, size)?;
         }
+        Ok(holders.is_empty())
+    }
+
+    /// Every region that asks for copies and has none wants the blob.
+    pub(super) fn want_everywhere(&mut self, blob: Known<'_>) -> Result<(), Error> {
+        let holders = self.state.holders(blob.digest)?;
+        for (region, row) in self.state.regions()? {
+            if Self::asks(row.state) && !holders.iter().any(|holder| holder.region == region) {
+                self.want(region, blob)?;
+            }
+        }
         Ok(())
     }
 
@@ -79,7 +93,7 @@ impl Entry<'_> {
         self.state.put(space::store_counters(store), &tally)
     }
 
-    /// Adds a backlog row unless the region holds or wants the blob already. `beyond`: it may have been counted there.
+    /// Adds a backlog row unless there is one. The caller knows that the region does not hold the blob.
     pub(super) fn want(&mut self, region: RegionId, blob: Known<'_>) -> Result<(), Error> {
         let Known { digest, size, counted } = blob;
         if self.state.is_wanted(region, digest)? {
@@ -105,11 +119,11 @@ impl Entry<'_> {
     }
 
     /// A blob after the cursor is no longer outstanding for a backfill.
-    fn leave_beyond(&mut self, region: RegionId, digest: &Digest, size: u64) -> Result<(), Error> {
+    pub(super) fn leave_beyond(&mut self, region: RegionId, digest: &Digest, size: u64) -> Result<(), Error> {
         let Some(row) = self.state.region(region)? else { return Ok(()) };
         let mut counters = self.state.region_counters(region)?;
         if Self::is_beyond(row.state, &counters, digest) {
-            counters.beyond.subtract(size);
+            counters.beyond.subtract_but_one(size);
             self.state.put(space::region_counters(region), &counters)?;
         }
         Ok(())
@@ -124,7 +138,7 @@ impl Entry<'_> {
             }
             let mut counters = self.state.region_counters(region)?;
             if Self::is_beyond(row.state, &counters, digest) {
-                counters.beyond.subtract(blob.size);
+                counters.beyond.subtract_but_one(blob.size);
                 self.state.put(space::region_counters(region), &counters)?;
             }
         }

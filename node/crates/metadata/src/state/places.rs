@@ -106,9 +106,14 @@ impl Tally {
         self.bytes += bytes;
     }
 
-    /// Saturates: counters of a backfill are a floor after a lost store came back (see `apply::backfill`).
     pub(crate) fn subtract(&mut self, bytes: u64) {
         self.blobs = self.blobs.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Like `subtract`, but one stays counted: only the cursor at its end says that nothing is left.
+    pub(crate) fn subtract_but_one(&mut self, bytes: u64) {
+        self.blobs = self.blobs.saturating_sub(1).max(self.blobs.min(1));
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }

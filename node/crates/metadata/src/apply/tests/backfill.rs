@@ -115,10 +115,39 @@ fn the_window_holds_the_cursor_back_until_workers_catch_up() {
     for number in 0..10_000 {
         record(&mut world, number, 1);
     }
-    assert_eq!((region(&world).wanted_blobs, region(&world).backfill_blobs), (10_001, 0));
+    assert_eq!((region(&world).wanted_blobs, region(&world).backfill_blobs), (10_001, 1));
     let before = region(&world).backfill_cursor;
     advance(&mut world);
     assert_eq!(region(&world).backfill_cursor, before);
+}
+
+#[test]
+fn what_nobody_holds_is_passed_by_until_somebody_holds_it_again() {
+    let mut world = World::three();
+    world.record("r", 1, 1);
+    world.record("r", 2, 3);
+    // The only copy of 1 is gone, and region b begins anew.
+    world.open(10, 1, 1);
+    world.done(Command::MintNode { node: new_node("b"), replace: Some(NodeId(2)) });
+    world.open(20, 4, 2);
+    world.pass(1000);
+    world.set_state(2, RegionState::Backfilling);
+    let at = region(&world);
+    assert_eq!((at.wanted_blobs, at.backfill_blobs), (2, 1), "rows of before are kept");
+    let held = world.claim(20);
+    assert_eq!(held.node, NodeId(4));
+    world.held(20, &[2]);
+    world.done(Command::MintNode { node: new_node("d"), replace: None });
+    world.open(40, 5, 4);
+    world.set_state(4, RegionState::Backfilling);
+    world.done(Command::AdvanceBackfill { region: RegionId(4), from: None });
+    let d = world.view().region(RegionId(4)).unwrap().unwrap();
+    assert_eq!((d.wanted_blobs, d.backfill_blobs), (1, 0), "only 2 can arrive");
+    world.set_state(4, RegionState::Ready);
+    super::invariants::check(world.ledger.read().unwrap(), false);
+    world.held(10, &[1]);
+    assert!(world.view().is_wanted(RegionId(4), &digest(1)).unwrap());
+    super::invariants::check(world.ledger.read().unwrap(), false);
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn cordoned_regions_count_and_regions_that_are_not_ready_do_not() {
     assert_eq!(world.not_stored(put("r", 101, &[1], &[])), waits, "a joining region never counts");
     world.set_state(2, RegionState::Backfilling);
     assert_eq!(world.not_stored(put("r", 101, &[1], &[])), waits, "nor a backfilling one");
+    world.done(Command::AdvanceBackfill { region: RegionId(2), from: None });
     world.set_state(2, RegionState::Ready);
     world.stored(put("r", 101, &[1], &[]));
 }
