@@ -75,10 +75,12 @@ pub(crate) async fn wait(core: &Arc<Core>, digests: &[Digest], need: u32, deadli
 
 /// Hints in the background, so that a change of the rows is not waited past.
 fn urge_later(core: &Arc<Core>, pending: &[Digest], told: Arc<Mutex<(u64, u64)>>) {
-    core.urge(pending);
     let few = pending[..pending.len().min(limits::REPORT_DIGESTS_MAX)].to_vec();
     let urging = core.clone();
     core.tasks.spawn(TaskKind::Request, "urge", async move {
+        let lacks = |digest: &&Digest| urging.facts(digest).is_ok_and(|(facts, _)| facts.copy_here.is_none());
+        let lacking: Vec<Digest> = few.iter().filter(lacks).copied().collect();
+        urging.urge(&lacking);
         let sum = urge_all(&urging, &few).await;
         *told.lock().unwrap_or_else(PoisonError::into_inner) = sum;
     });
