@@ -125,7 +125,9 @@ async fn arrive(core: &Arc<Core>, departed: &Departed, result: Result<Option<(Pl
 async fn settle(core: &Arc<Core>, flight: &Flight, placed: &PlacedBlob, pin: Pin) {
     core.counters.fetched_blobs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let copy = HeldCopy { digest: placed.digest, copy: placed.copy };
-    let urgent = flight.is_urgent() || flight.followers() > 0 || core.is_urgent(&flight.digest);
+    // With most slots free no company is to be expected: a fresh push is not held up.
+    let is_lonely = core.fetch_slots.available_permits() * 2 >= core.config.fetches_max;
+    let urgent = is_lonely || flight.is_urgent() || flight.followers() > 0 || core.is_urgent(&flight.digest);
     let settled = core.reporter.held(copy, pin, urgent).await;
     debug!(digest = %placed.digest, copy = %placed.copy, bytes = placed.size, ?settled, "fetched");
     let is_vain = match settled {
