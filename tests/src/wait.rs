@@ -17,12 +17,13 @@ where
     Fut: Future<Output = Result<T, String>>,
 {
     let deadline = Instant::now() + within;
+    let mut missing = "nothing was seen".to_owned();
     loop {
-        let missing = match tokio::time::timeout_at(deadline, condition()).await {
+        match tokio::time::timeout_at(deadline, condition()).await {
             Ok(Ok(value)) => return value,
-            Ok(Err(missing)) => missing,
-            Err(_) => "the last look did not come back".to_owned(),
-        };
+            Ok(Err(still)) => missing = still,
+            Err(_) => missing.push_str(" (the last look did not come back)"),
+        }
         assert!(Instant::now() < deadline, "waited {within:?} for {what}: {missing}");
         tokio::time::sleep(POLL).await;
     }

@@ -92,7 +92,7 @@ async fn malformed_names_digests_and_queries() {
         case("long name", get(&long_name), 400, "NAME_INVALID"),
         case("name of dots", get("/v2/team/../tags/list"), 400, "NAME_INVALID"),
         case("long tag", put_manifest(&"t".repeat(129), MANIFEST, "{}"), 400, "MANIFEST_INVALID"),
-        case("long tag, GET", get(&long_tag), 404, ""),
+        case("long tag, GET", get(&long_tag), 400, "MANIFEST_INVALID"),
         case("tag begins with a dot", put_manifest(".tag", MANIFEST, "{}"), 400, "MANIFEST_INVALID"),
         case("malformed manifest digest", put_manifest("sha256:baddigeststring", MANIFEST, "{}"), 400, ""),
         case("negative page", get("/v2/team/app/tags/list?n=-1"), 400, "UNSUPPORTED"),
