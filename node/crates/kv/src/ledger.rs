@@ -89,10 +89,25 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the file, or creates it, with these tables.
     ///
+    /// It is made under another name and gets its own when it is whole: a stop in between leaves no half-made ledger.
     /// `cache_bytes` bounds the memory of the page cache; the library's own default would be 1 GiB.
     pub fn open(path: &Path, cache_bytes: usize, tables: &[&'static str]) -> Result<Self, Error> {
-        let database = RedbBuilder::new().set_cache_size(cache_bytes).create(path).map_err(fail)?;
-        Ledger::prepare(database, tables)
+        let create = |path: &Path| RedbBuilder::new().set_cache_size(cache_bytes).create(path).map_err(fail);
+        if path.try_exists().map_err(fail)? {
+            return Ledger::prepare(create(path)?, tables);
+        }
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        let unfinished = Path::new(&unfinished);
+        if unfinished.try_exists().map_err(fail)? {
+            std::fs::remove_file(unfinished).map_err(fail)?;
+        }
+        let ledger = Ledger::prepare(create(unfinished)?, tables)?;
+        std::fs::rename(unfinished, path).map_err(fail)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+        }
+        Ok(ledger)
     }
 
     /// A ledger that lives in memory, for tests.

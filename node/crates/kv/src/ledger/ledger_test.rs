@@ -119,3 +119,18 @@ fn a_file_is_built_from_the_rows_of_another() {
     assert_eq!(keys(copy.read().unwrap().scan_all("rows").unwrap()).len(), 100);
     assert!(Builder::create(&path, 1 << 20, TABLES).is_err());
 }
+
+#[test]
+fn what_an_unfinished_creation_left_does_not_stop_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.redb");
+    std::fs::write(directory.path().join("state.redb.new"), vec![0; 1_000_000]).unwrap();
+    let ledger = Ledger::open(&path, 1 << 20, &["a"]).unwrap();
+    let write = ledger.write().unwrap();
+    write.table("a").unwrap().put(b"key", b"value").unwrap();
+    write.commit(Sync::Durable).unwrap();
+    drop(ledger);
+    assert!(!directory.path().join("state.redb.new").exists());
+    let ledger = Ledger::open(&path, 1 << 20, &["a"]).unwrap();
+    assert_eq!(ledger.read().unwrap().get("a", b"key").unwrap().as_deref(), Some(b"value".as_slice()));
+}

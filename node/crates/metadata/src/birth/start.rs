@@ -196,7 +196,7 @@ fn check_format(file: &StateFile) -> Result<(), Error> {
 /// without a bound (ground.md §4).
 async fn replay(log: &LogStore, file: &Arc<StateFile>) -> io::Result<()> {
     let Some(committed) = log.committed() else { return Ok(()) };
-    let mut next = *file.applied().borrow() + 1;
+    let mut next = file.next_index()?;
     if next > committed.index {
         return Ok(());
     }

@@ -132,6 +132,12 @@ impl StateFile {
         Ok(SnapshotMeta { last_log_id, last_membership })
     }
 
+    /// Index of the entry to apply next: the very first one is 0, and carries the first membership.
+    pub(crate) fn next_index(&self) -> io::Result<u64> {
+        let last = Self::meta_of(&self.ledger().read().map_err(storage)?)?.last_log_id;
+        Ok(last.map_or(0, |id| id.index + 1))
+    }
+
     /// Applies entries in one transaction and tells who waits. Blocking.
     pub(crate) fn apply(&self, entries: &[Entry]) -> io::Result<Vec<Response>> {
         let Some(last) = entries.last() else { return Ok(Vec::new()) };
