@@ -160,6 +160,7 @@ fn warn_if_insecure(config: &Config) {
 fn open_doors(house: &Arc<House>, work: &Work, http: TcpListener, peers: TcpListener) {
     let routes =
         health::router(house.phase().clone(), house.metrics().clone()).fallback_service(house.registry.clone());
+    let routes = telemetry::counted(routes, house.metrics());
     let (ended, tasks) = (work.requests.token(), work.requests.clone());
     work.requests.spawn_fallible(TaskKind::Door, "http door", http::serve(http, routes, ended, tasks));
     let (stream_mib, connection_mib) = match house.config().raft.profile {

@@ -22,38 +22,49 @@ pub struct Metric {
     pub name: &'static str,
     /// Meaning and unit.
     pub help: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
     /// Only ever grows while the process runs.
-    pub counter: bool,
+    Counter,
+    /// Counts by size.
+    Histogram,
 }
 
 macro_rules! metrics {
     ($($constant:ident $kind:ident $name:literal $help:literal;)+) => {
-        $(const $constant: Metric = Metric { name: $name, help: $help, counter: metrics!(@$kind) };)+
-        /// Every metric computed here.
+        $(pub(super) const $constant: Metric = Metric { name: $name, help: $help, kind: Kind::$kind };)+
+        /// Every metric of a node.
         pub const METRICS: &[Metric] = &[$($constant),+];
     };
-    (@counter) => { true };
-    (@gauge) => { false };
 }
 
 metrics! {
-    READY gauge "longshore_ready" "1 when this region serves pulls (like /readyz)";
-    READY_FOR_PUSH gauge "longshore_ready_for_push" "1 when this region accepts pushes (like /readyz?for=push)";
-    QUORUM gauge "longshore_quorum_heard" "1 when a majority of the regions was heard within a lease";
-    LEADER gauge "longshore_leader" "1 when this node leads";
-    TERM gauge "longshore_term" "Raft term";
-    APPLIED gauge "longshore_applied_revision" "Newest log index applied here";
-    COMMITTED gauge "longshore_committed_revision" "Newest log index known here as committed";
-    BACKLOG_BLOBS gauge "longshore_backlog_blobs" "Blobs this region wants and does not hold yet";
-    BACKLOG_BYTES gauge "longshore_backlog_bytes" "Bytes of the blobs this region wants and does not hold yet";
-    DISK_TOTAL gauge "longshore_blob_disk_bytes" "Size of the blob store's disk";
-    DISK_FREE gauge "longshore_blob_disk_free_bytes" "Free bytes of the blob store's disk";
-    DISK_RESERVE gauge "longshore_blob_disk_reserve_bytes" "Free bytes at which uploads and fetches stop";
-    FETCHES gauge "longshore_fetches" "Blob fetches running";
-    FETCHED_BLOBS counter "longshore_fetched_blobs" "Blobs fetched from other regions since start";
-    FETCHED_BYTES counter "longshore_fetched_bytes" "Bytes fetched from other regions since start";
-    FETCH_FAILURES counter "longshore_fetch_failures" "Blob fetches that failed since start";
-    DAMAGED counter "longshore_damaged_copies" "Copies of blobs found damaged since start";
+    READY Gauge "longshore_ready" "1 when this region serves pulls (like /readyz)";
+    READY_FOR_PUSH Gauge "longshore_ready_for_push" "1 when this region accepts pushes (like /readyz?for=push)";
+    QUORUM Gauge "longshore_quorum_heard" "1 when a majority of the regions was heard within a lease";
+    LEADER Gauge "longshore_leader" "1 when this node leads";
+    TERM Gauge "longshore_term" "Raft term";
+    APPLIED Gauge "longshore_applied_revision" "Newest log index applied here";
+    COMMITTED Gauge "longshore_committed_revision" "Newest log index known here as committed";
+    BACKLOG_BLOBS Gauge "longshore_backlog_blobs" "Blobs this region wants and does not hold yet";
+    BACKLOG_BYTES Gauge "longshore_backlog_bytes" "Bytes of the blobs this region wants and does not hold yet";
+    DISK_TOTAL Gauge "longshore_blob_disk_bytes" "Size of the blob store's disk";
+    DISK_FREE Gauge "longshore_blob_disk_free_bytes" "Free bytes of the blob store's disk";
+    DISK_RESERVE Gauge "longshore_blob_disk_reserve_bytes" "Free bytes at which uploads and fetches stop";
+    FETCHES Gauge "longshore_fetches" "Blob fetches running";
+    FETCHED_BLOBS Counter "longshore_fetched_blobs" "Blobs fetched from other regions since start";
+    FETCHED_BYTES Counter "longshore_fetched_bytes" "Bytes fetched from other regions since start";
+    FETCH_FAILURES Counter "longshore_fetch_failures" "Blob fetches that failed since start";
+    DAMAGED Counter "longshore_damaged_copies" "Copies of blobs found damaged since start";
+    HTTP_REQUESTS Counter "longshore_http_requests" "Requests answered at the registry's door, by method, route and code";
+    HTTP_REQUEST_SECONDS Histogram "longshore_http_request_seconds" "Seconds until the head of an answer, by method and route";
 }
 
 /// The metrics of a node. Cheap to clone.
@@ -93,9 +104,10 @@ impl fmt::Debug for Rows {
 impl Collector for Rows {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (metric, value) in samples(&self.0.get()) {
-            let kind = if metric.counter { MetricType::Counter } else { MetricType::Gauge };
+            let is_counter = metric.kind == Kind::Counter;
+            let kind = if is_counter { MetricType::Counter } else { MetricType::Gauge };
             let line = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
-            if metric.counter {
+            if is_counter {
                 ConstCounter::new(value).encode(line)?;
             } else {
                 ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(line)?;
@@ -153,7 +165,11 @@ fn room_samples(rooms: &Rooms) -> Vec<(Metric, u64)> {
 pub fn markdown_table() -> String {
     let mut table = "| Metric | Kind | Meaning |\n| --- | --- | --- |\n".to_owned();
     for metric in METRICS {
-        let (suffix, kind) = if metric.counter { ("_total", "counter") } else { ("", "gauge") };
+        let (suffix, kind) = match metric.kind {
+            Kind::Counter => ("_total", "counter"),
+            Kind::Gauge => ("", "gauge"),
+            Kind::Histogram => ("", "histogram"),
+        };
         table.push_str(&format!("| `{}{suffix}` | {kind} | {} |\n", metric.name, metric.help));
     }
     table
