@@ -24,6 +24,9 @@ use crate::wire::{ReadRequest, Small, SmallReply};
 
 /// Groups between two looks whether anybody still wants an unattended transfer.
 const GROUPS_PER_LOOK: u64 = 16;
+/// Further rounds over all holders that a transfer with progress makes, and the pause before the first; it doubles.
+const ROUNDS_MAX: u32 = 3;
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// A transfer held up by the bandwidth looks so often whether somebody waits for it now.
 const PACE_LOOK: Duration = Duration::from_millis(100);
 
@@ -151,6 +154,7 @@ async fn carry(core: &Arc<Core>, flight: &Arc<Flight>) -> Result<Option<(PlacedB
     let digest = flight.digest;
     let mut ingest: Option<Ingest> = None;
     let mut tried: Vec<(NodeId, SourceError)> = Vec::new();
+    let mut rounds = 0;
     loop {
         let holders = core.facts(&digest)?.0.holders;
         if holders.is_empty() {
@@ -158,6 +162,13 @@ async fn carry(core: &Arc<Core>, flight: &Arc<Flight>) -> Result<Option<(PlacedB
         }
         let ordered = core.order(&digest, flight.blob.size, &holders);
         let Some(node) = ordered.into_iter().find(|node| tried.iter().all(|(other, _)| other != node)) else {
+            // What has begun is not given up for a short break: readers may be in the middle of their bodies.
+            if flight.written() > 0 && rounds < ROUNDS_MAX {
+                tokio::time::sleep(ROUND_PAUSE * (1 << rounds)).await;
+                rounds += 1;
+                tried.clear();
+                continue;
+            }
             return Err(FetchError::Unreachable { digest, detail: told(&tried) });
         };
         let before = flight.written();
@@ -166,6 +177,7 @@ async fn carry(core: &Arc<Core>, flight: &Arc<Flight>) -> Result<Option<(PlacedB
             Err(Attempt::Source(error)) => {
                 core.source_failed(node, &digest, &error);
                 if flight.written() > before {
+                    rounds = 0;
                     tried.clear();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 } else {
