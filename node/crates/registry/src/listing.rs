@@ -6,7 +6,7 @@ use metadata::View;
 
 use crate::fault::{AsOf, ReadFault};
 use crate::handle::Handle;
-use crate::read::Asked;
+use crate::read::{Asked, Finding};
 
 /// Why a list is not shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,18 @@ impl<T> Page<T> {
     }
 }
 
+struct Tags {
+    tags: Vec<String>,
+    is_known: bool,
+}
+
+impl Finding for Tags {
+    /// An empty list is a negative answer, and a repository without tags is one of its kind.
+    fn is_positive(&self) -> bool {
+        !self.tags.is_empty()
+    }
+}
+
 /// Cuts what was read, one row more than wanted, to a page.
 pub(crate) fn cut<T>(mut rows: Vec<T>, limit: usize) -> (Vec<T>, bool) {
     let more = rows.len() > limit && limit > 0;
@@ -84,16 +96,14 @@ impl Handle {
         let find = move |view: &View| {
             let tags = view.tags(&name, page.last.as_deref(), limit.saturating_add(1))?;
             let tags: Vec<String> = tags.into_iter().map(|(tag, _)| tag.as_str().to_owned()).collect();
-            // An empty list is a negative answer, and a repository without tags is one of its kind.
-            Ok((!tags.is_empty()).then_some(tags))
+            let is_known = !tags.is_empty() || view.repository(&name)?.is_some();
+            Ok(Tags { tags, is_known })
         };
-        let (tags, as_of) = self.prove(asked, find).await?;
-        if tags.is_none() {
-            let known = |view: &View| Ok(view.repository(repository)?.map(|_| ()));
-            let (known, _) = self.prove_point(asked.strict().at_least(Some(as_of.revision)), known).await?;
-            known.ok_or_else(|| Error::UnknownRepository { repository: repository.clone() })?;
+        let (Tags { tags, is_known }, as_of) = self.prove(asked, find).await?;
+        if !is_known {
+            return Err(Error::UnknownRepository { repository: repository.clone() });
         }
-        let (rows, more) = cut(tags.unwrap_or_default(), limit);
+        let (rows, more) = cut(tags, limit);
         Ok(Page { rows, more, as_of })
     }
 

@@ -15,7 +15,7 @@ use runtime::clock;
 
 use crate::fault::{self, AsOf, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
-use crate::read::{Asked, blocking};
+use crate::read::{Asked, Finding, blocking};
 
 /// Bodies from which on hashing and parsing leave the async threads. Unit: bytes.
 const BLOCKING_BYTES_MIN: usize = 32 * 1024;
@@ -272,29 +272,17 @@ impl Handle {
                 },
             };
             match view.manifest(repository, &digest)? {
-                Some(row) => Ok(Some(Lookup::Found(digest, Box::new(row)))),
+                Some(row) => Ok(Lookup::Found(digest, Box::new(row))),
                 None => missing(view, repository),
             }
         };
-        let (found, as_of) = self.prove_found(asked, find).await?;
+        let (found, as_of) = self.prove_point(asked, find).await?;
         match found {
-            Some(Lookup::Found(digest, row)) => Ok(Found { digest, media_type: row.media_type, body: row.body, as_of }),
-            Some(Lookup::RepositoryAlone) => {
+            Lookup::Found(digest, row) => Ok(Found { digest, media_type: row.media_type, body: row.body, as_of }),
+            Lookup::RepositoryAlone => {
                 Err(GetError::Unknown { repository: repository.clone(), reference: reference.clone() })
             }
-            None => Err(GetError::UnknownRepository { repository: repository.clone() }),
-        }
-    }
-
-    /// As `prove_point`, where finding the repository alone is a negative answer too.
-    async fn prove_found<F>(&self, asked: Asked, find: F) -> Result<(Option<Lookup>, AsOf), ReadFault>
-    where
-        F: Fn(&View) -> Result<Option<Lookup>, metadata::view::Error>,
-    {
-        let found_only = |view: &View| Ok(find(view)?.filter(|found| matches!(found, Lookup::Found(..))));
-        match self.prove_point(asked, found_only).await? {
-            (Some(found), as_of) => Ok((Some(found), as_of)),
-            (None, _) => self.prove_point(asked.strict(), find).await,
+            Lookup::Nothing => Err(GetError::UnknownRepository { repository: repository.clone() }),
         }
     }
 
@@ -412,10 +400,17 @@ impl Handle {
 enum Lookup {
     Found(Digest, Box<metadata::rows::Manifest>),
     RepositoryAlone,
+    Nothing,
 }
 
-fn missing(view: &View, repository: &RepositoryName) -> Result<Option<Lookup>, metadata::view::Error> {
-    Ok(view.repository(repository)?.map(|_| Lookup::RepositoryAlone))
+impl Finding for Lookup {
+    fn is_positive(&self) -> bool {
+        matches!(self, Lookup::Found(..))
+    }
+}
+
+fn missing(view: &View, repository: &RepositoryName) -> Result<Lookup, metadata::view::Error> {
+    Ok(view.repository(repository)?.map_or(Lookup::Nothing, |_| Lookup::RepositoryAlone))
 }
 
 fn put_revision(outcome: &Outcome) -> Option<Revision> {

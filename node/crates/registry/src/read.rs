@@ -55,17 +55,17 @@ impl Handle {
 
     /// Looks something up under the proof asked for; what is not found is looked up again under a strict view, so that
     /// `None` is always proved. `find` runs off the async threads, for it may read a page.
-    pub(crate) async fn prove<T, F>(&self, asked: Asked, find: F) -> Result<(Option<T>, AsOf), ReadFault>
+    pub(crate) async fn prove<T, F>(&self, asked: Asked, find: F) -> Result<(T, AsOf), ReadFault>
     where
-        T: Send + 'static,
-        F: Fn(&View) -> Result<Option<T>, view::Error> + Send + Sync + 'static,
+        T: Finding + Send + 'static,
+        F: Fn(&View) -> Result<T, view::Error> + Send + Sync + 'static,
     {
         let find = std::sync::Arc::new(find);
         for demand in [asked.demand(), Demand::Strict] {
             let view = self.view(demand, asked.min_revision).await?;
             let (as_of, freshness, find) = (AsOf::of(&view), view.freshness(), find.clone());
             let found = blocking(move || find(&view)).await??;
-            if found.is_some() || freshness == Freshness::Strict {
+            if found.is_positive() || freshness == Freshness::Strict {
                 return Ok((found, as_of));
             }
         }
@@ -73,18 +73,31 @@ impl Handle {
     }
 
     /// As [`Handle::prove`], for point reads that take microseconds.
-    pub(crate) async fn prove_point<T, F>(&self, asked: Asked, find: F) -> Result<(Option<T>, AsOf), ReadFault>
+    pub(crate) async fn prove_point<T, F>(&self, asked: Asked, find: F) -> Result<(T, AsOf), ReadFault>
     where
-        F: Fn(&View) -> Result<Option<T>, view::Error>,
+        T: Finding,
+        F: Fn(&View) -> Result<T, view::Error>,
     {
         for demand in [asked.demand(), Demand::Strict] {
             let view = self.view(demand, asked.min_revision).await?;
             let found = find(&view)?;
-            if found.is_some() || view.freshness() == Freshness::Strict {
+            if found.is_positive() || view.freshness() == Freshness::Strict {
                 return Ok((found, AsOf::of(&view)));
             }
         }
         Err(ReadFault::Unavailable(self.here("no strict read was possible")))
+    }
+}
+
+/// What a lookup finds, and whether it may be answered without a proof.
+pub(crate) trait Finding {
+    /// Something is there. What is not there needs a proof.
+    fn is_positive(&self) -> bool;
+}
+
+impl<T> Finding for Option<T> {
+    fn is_positive(&self) -> bool {
+        self.is_some()
     }
 }
 
