@@ -156,7 +156,14 @@ impl House {
 
     async fn settle(self: &Arc<Self>, born: Result<metadata::Handle, birth::Error>) -> Result<(), birth::Error> {
         let moved = match born {
-            Ok(handle) => self.move_in(handle).await,
+            Ok(handle) => {
+                let moved = self.move_in(handle).await;
+                if moved.is_err() {
+                    // Born, but without its rooms: the node stops, and the next start says what is wrong.
+                    self.tasks.fail();
+                }
+                moved
+            }
             Err(error) => Err(error),
         };
         if moved.is_err() {

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Drops everything that was not synced and stops the file system, as a power cut does (ext4's shutdown, no log flush).
-const SHUT_DOWN: &str =
-    r#"open(my $d, "<", $ARGV[0]) or die "open: $!"; my $how = pack("L", 2); ioctl($d, 0x8004587d, $how) // die "ioctl: $!";"#;
+const SHUT_DOWN: &str = r#"open(my $d, "<", $ARGV[0]) or die "open: $!"; my $how = pack("L", 2); ioctl($d, 0x8004587d, $how) // die "ioctl: $!";"#;
 
 /// A mounted file system that can lose its power. Unmounted when dropped.
 #[derive(Debug)]
