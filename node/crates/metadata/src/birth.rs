@@ -7,7 +7,7 @@ use domain::{ClusterId, Durability, Incarnation, NodeId, RegionId, StoreId};
 use runtime::Tasks;
 
 mod identity;
-mod mint;
+mod network_mint;
 mod start;
 
 use crate::command::NewNode;
@@ -157,7 +157,7 @@ pub async fn join(
 ) -> Result<Handle, Error> {
     refuse_member(&config)?;
     check_address(&config)?;
-    let minted = mint::ask(&config, &member, &node, replace).await?;
+    let minted = network_mint::ask(&config, &member, &node, replace).await?;
     if let Some(cluster) = start::stamped_cluster(&config)?
         && cluster != minted.cluster
     {

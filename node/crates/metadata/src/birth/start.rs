@@ -20,14 +20,15 @@ use crate::command::{Command, NewNode};
 use crate::handle::{Handle, Identity, Origin, ProposeError};
 use crate::outcome::Refusal;
 use crate::raft::config::{Timing, raft_config};
+use crate::raft::leader;
 use crate::raft::log::LogStore;
 use crate::raft::log_writer::{ENTRIES, FACTS, STAMP};
 use crate::raft::machine::{self, Machine, StateFile, TABLES};
 use crate::raft::member::{Member, Parts};
+use crate::raft::network::client;
 use crate::raft::peers::Peers;
 use crate::raft::reads::ROUND_WAITERS_MAX;
 use crate::raft::types::Raft;
-use crate::raft::{client, leader};
 use crate::view::Freshness;
 
 const LOG_TABLES: &[&str] = &[ENTRIES, FACTS];

@@ -7,22 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use domain::{NodeId, RegionId, Revision, StoreId, limits};
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
-use proto::raft as pb;
-use runtime::{Backoff, clock, random};
+use runtime::{Backoff, clock};
 
-use crate::command::{Command, Proposal, StoreClaim};
-use crate::handle::{Origin, ProposeError};
-use crate::outcome::{Outcome, Refusal};
+use crate::command::{Command, NewNode, StoreClaim};
+use crate::handle::{Applied, Origin, ProposeError};
+use crate::outcome::Outcome;
 use crate::raft::member::Member;
 use crate::raft::types::RaftMetrics;
 use crate::rows::{self, RegionState};
 use crate::view::{self, Freshness, View};
-use crate::wire;
 
 /// Interval of ticks while anything else is logged.
 const TICK_BUSY: Duration = Duration::from_secs(10);
@@ -417,58 +414,39 @@ pub(crate) async fn maintain_log(member: Member) {
     }
 }
 
+/// What became of a node that asked to be minted.
+pub(crate) enum Minting {
+    /// Its ids.
+    Minted(NodeId, RegionId),
+    /// The cluster does not want it so.
+    Refused(String),
+    /// Nobody can commit now.
+    Unavailable(String),
+}
+
 /// Mints a node for one that wants to join, through whichever node it asked.
-pub(crate) async fn mint(member: &Member, proposal: Bytes) -> Result<pb::MintReply, tonic::Status> {
-    let proposal =
-        wire::decode_proposal(proposal).map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
-    let Command::MintNode { node, replace } = proposal.command else {
-        return Err(tonic::Status::invalid_argument("only a MintNode may be asked for here"));
-    };
-    let unavailable = |detail: String| pb::MintReply { unavailable: detail, ..pb::MintReply::default() };
+pub(crate) async fn mint(member: &Member, node: NewNode, replace: Option<NodeId>) -> Result<Minting, view::Error> {
     let view = match member.view(crate::handle::Demand::Strict, None).await {
         Ok(view) => view,
-        Err(error) => return Ok(unavailable(error.to_string())),
-    };
-    let internal = |error: view::Error| tonic::Status::internal(error.to_string());
-    let reply = |node: NodeId, region: RegionId| pb::MintReply {
-        cluster: Bytes::copy_from_slice(member.identity().cluster.as_bytes()),
-        incarnation: member.incarnation().0,
-        node: node.0,
-        region: region.0,
-        ..pb::MintReply::default()
+        Err(error) => return Ok(Minting::Unavailable(error.to_string())),
     };
     // A join that was broken off after the minting finds its ids again: the address names the node until it has a store.
-    let stores = view.stores().map_err(internal)?;
-    let waiting = view.nodes().map_err(internal)?.into_iter().find(|row| {
+    let stores = view.stores()?;
+    let waiting = view.nodes()?.into_iter().find(|row| {
         !row.removed && row.peer_address == node.peer_address && stores.iter().all(|store| store.node != row.id)
     });
     if let Some(row) = waiting
-        && view.region(row.region).map_err(internal)?.is_some_and(|region| region.name == node.region)
+        && view.region(row.region)?.is_some_and(|region| region.name == node.region)
     {
-        return Ok(reply(row.id, row.region));
+        return Ok(Minting::Minted(row.id, row.region));
     }
-    let proposal = Proposal {
-        request: random::request_id(),
-        as_of: member.applied(),
-        wall_ms: clock::wall_ms(),
-        actor: "operator".to_owned(),
-        region: member.identity().region,
-        command: Command::MintNode { node, replace },
-    };
-    match member.propose_encoded(wire::encode_proposal(&proposal)).await {
-        Ok(applied) => match applied.outcome {
-            Outcome::Minted { node, region } => Ok(reply(node, region)),
-            other => Err(tonic::Status::internal(format!("minting was answered with {other:?}"))),
-        },
-        Err(ProposeError::Refused(refusal)) => {
-            Ok(pb::MintReply { refused: refusal_text(&refusal), ..pb::MintReply::default() })
-        }
-        Err(error) => Ok(unavailable(error.to_string())),
+    let origin = Origin { actor: "operator".to_owned() };
+    match member.propose(origin, Command::MintNode { node, replace }).await {
+        Ok(Applied { outcome: Outcome::Minted { node, region }, .. }) => Ok(Minting::Minted(node, region)),
+        Ok(Applied { outcome, .. }) => Ok(Minting::Refused(format!("minting was answered with {outcome:?}"))),
+        Err(ProposeError::Refused(refusal)) => Ok(Minting::Refused(refusal.to_string())),
+        Err(error) => Ok(Minting::Unavailable(error.to_string())),
     }
-}
-
-fn refusal_text(refusal: &Refusal) -> String {
-    refusal.to_string()
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use domain::{NodeId, Revision, limits};
 use openraft::errors::{ClientWriteError, RaftError};
-use proto::raft as pb;
 use runtime::{clock, random};
 
 use crate::command::{Command, Proposal};
 use crate::handle::{Applied, ChannelClass, Origin, ProposeError};
 use crate::outcome::{Outcome, Refusal};
-use crate::raft::client;
 use crate::raft::member::Member;
+use crate::raft::network::{calls, client};
 use crate::raft::types::{Data, Response};
 use crate::wire;
 
@@ -154,7 +153,7 @@ impl Member {
     }
 
     async fn forward(&self, leader: NodeId, proposal: Bytes, limit: Duration) -> Attempt {
-        let Some(mut client) = client::connect(self.peers(), leader, ChannelClass::Raft) else {
+        let Some(client) = client::connect(self.peers(), leader, ChannelClass::Raft) else {
             return Attempt::NotLeader(None);
         };
         let mut changed = self.quorum_changes();
@@ -170,49 +169,13 @@ impl Member {
                 }
             }
         };
-        let sending = client.propose(pb::ProposeRequest { proposal });
-        let reply = tokio::select! {
-            reply = tokio::time::timeout(limit, sending) => reply,
+        tokio::select! {
+            attempt = tokio::time::timeout(limit, calls::propose(client, proposal)) => {
+                attempt.unwrap_or(Attempt::Unknown)
+            }
             // Another leader: ask there, under the same request id.
-            () = moved_on => return Attempt::Unknown,
-        };
-        match reply {
-            Ok(Ok(response)) => reply_to_attempt(response.into_inner()),
-            Ok(Err(status)) if never_sent(&status) => Attempt::NotLeader(None),
-            Ok(Err(_)) | Err(_) => Attempt::Unknown,
+            () = moved_on => Attempt::Unknown,
         }
-    }
-}
-
-/// Whether a status proves that the request never reached the leader's raft.
-fn never_sent(status: &tonic::Status) -> bool {
-    // A failed connection attempt carries tonic's ConnectError; refused headers are our own answer.
-    status.code() == tonic::Code::FailedPrecondition
-        || std::error::Error::source(status).is_some_and(|source| {
-            let mut next = Some(source);
-            while let Some(error) = next {
-                if error.to_string().contains("tcp connect error") {
-                    return true;
-                }
-                next = error.source();
-            }
-            false
-        })
-}
-
-fn reply_to_attempt(reply: pb::ProposeReply) -> Attempt {
-    use pb::propose_reply::Result as Wire;
-    match reply.result {
-        Some(Wire::Applied(pb::Applied { index, revision, outcome })) => match wire::decode_outcome(outcome) {
-            Ok(outcome) => Attempt::Applied { index: Revision(index), revision: Revision(revision), outcome },
-            Err(error) => {
-                tracing::error!(error = %error, "leader answered with a malformed outcome");
-                Attempt::Unknown
-            }
-        },
-        Some(Wire::NotLeader(node)) => Attempt::NotLeader((node != 0).then_some(NodeId(node))),
-        Some(Wire::Busy(_)) => Attempt::Busy,
-        Some(Wire::Unknown(_)) | None => Attempt::Unknown,
     }
 }
 

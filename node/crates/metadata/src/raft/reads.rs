@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use domain::{NodeId, Revision};
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
-use proto::raft as pb;
 use runtime::clock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handle::{ChannelClass, Demand, ReadError};
-use crate::raft::client;
 use crate::raft::member::Member;
+use crate::raft::network::{calls, client};
 use crate::view::{Freshness, View};
 
 /// Readers that wait for a round at once.
@@ -154,15 +153,10 @@ impl Member {
                 RoundError::Unavailable(detail) => detail,
             });
         }
-        let Some(mut client) = client::connect(self.peers(), leader, ChannelClass::Heartbeat) else {
+        let Some(client) = client::connect(self.peers(), leader, ChannelClass::Heartbeat) else {
             return Err(self.cut_off_text());
         };
-        use pb::read_index_reply::Result as Wire;
-        match client.read_index(pb::ReadIndexRequest {}).await.map(|response| response.into_inner().result) {
-            Ok(Some(Wire::Index(index))) => Ok(Revision(index)),
-            Ok(Some(Wire::Unavailable(detail))) => Err(detail),
-            Ok(Some(Wire::NotLeader(_)) | None) | Err(_) => Err(self.cut_off_text()),
-        }
+        calls::read_index(client).await.map_err(|detail| detail.unwrap_or_else(|| self.cut_off_text()))
     }
 
     /// Confirms leadership with a quorum and gives the index that a strict read must have applied. Concurrent callers

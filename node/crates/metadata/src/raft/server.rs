@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use domain::{NodeId, limits};
 use futures_util::{Stream, StreamExt as _};
 use openraft::raft::TransferLeaderRequest;
@@ -10,11 +11,14 @@ use proto::raft::birth_server::{Birth, BirthServer};
 use proto::raft::metadata_server::{Metadata, MetadataServer};
 use tonic::{Request, Response, Status};
 
+use crate::command::Command;
+use crate::raft::leader::{self, Minting};
 use crate::raft::member::Member;
+use crate::raft::network::transfer;
 use crate::raft::peers::{CLUSTER_HEADER, header};
 use crate::raft::propose::Attempt;
 use crate::raft::reads::RoundError;
-use crate::raft::{transfer, wire};
+use crate::raft::wire;
 
 /// Adds the services of a member to a peer door.
 pub(crate) fn add_services(routes: &mut tonic::service::RoutesBuilder, member: &Member) {
@@ -152,7 +156,23 @@ impl Metadata for Service {
 impl Birth for Service {
     async fn mint(&self, request: Request<pb::MintRequest>) -> Result<Response<pb::MintReply>, Status> {
         let pb::MintRequest { proposal } = request.into_inner();
-        let reply = crate::raft::leader::mint(&self.member, proposal).await?;
-        Ok(Response::new(reply))
+        let invalid = |detail: String| Status::invalid_argument(detail);
+        let proposal = crate::wire::decode_proposal(proposal).map_err(|error| invalid(error.to_string()))?;
+        let Command::MintNode { node, replace } = proposal.command else {
+            return Err(invalid("only a MintNode may be asked for here".to_owned()));
+        };
+        let minting = leader::mint(&self.member, node, replace).await;
+        let minting = minting.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(match minting {
+            Minting::Minted(node, region) => pb::MintReply {
+                cluster: Bytes::copy_from_slice(self.member.identity().cluster.as_bytes()),
+                incarnation: self.member.incarnation().0,
+                node: node.0,
+                region: region.0,
+                ..pb::MintReply::default()
+            },
+            Minting::Refused(refused) => pb::MintReply { refused, ..pb::MintReply::default() },
+            Minting::Unavailable(unavailable) => pb::MintReply { unavailable, ..pb::MintReply::default() },
+        }))
     }
 }

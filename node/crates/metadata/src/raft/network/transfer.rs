@@ -11,8 +11,8 @@ use runtime::clock;
 use tokio::io::AsyncWriteExt;
 use tonic::Status;
 
-use crate::raft::client::Client;
 use crate::raft::member::Member;
+use crate::raft::network::client::Client;
 use crate::raft::snapshot::{self, Spool, SpoolFile};
 use crate::raft::types::{SnapshotMeta, Vote};
 use crate::raft::wire;

@@ -25,9 +25,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::handle::ChannelClass;
+use crate::raft::network::transfer;
 use crate::raft::peers::{Peers, Stamp};
 use crate::raft::snapshot::Spool;
-use crate::raft::transfer;
 use crate::raft::types::{RpcError, TypeConfig, Vote};
 use crate::raft::wire;
 

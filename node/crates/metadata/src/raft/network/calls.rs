@@ -1,0 +1,60 @@
+//! Calls that a follower makes of the leader for its own clients.
+
+use bytes::Bytes;
+use domain::{NodeId, Revision};
+use proto::raft as pb;
+
+use super::client::Client;
+use crate::raft::propose::Attempt;
+use crate::wire;
+
+/// Forwards an encoded proposal to the leader.
+pub(crate) async fn propose(mut client: Client, proposal: Bytes) -> Attempt {
+    match client.propose(pb::ProposeRequest { proposal }).await {
+        Ok(response) => reply_to_attempt(response.into_inner()),
+        Err(status) if never_sent(&status) => Attempt::NotLeader(None),
+        Err(_) => Attempt::Unknown,
+    }
+}
+
+/// Asks the leader for the index that a strict read must have applied; none when it cannot say, with its reason.
+pub(crate) async fn read_index(mut client: Client) -> Result<Revision, Option<String>> {
+    use pb::read_index_reply::Result as Wire;
+    match client.read_index(pb::ReadIndexRequest {}).await.map(|response| response.into_inner().result) {
+        Ok(Some(Wire::Index(index))) => Ok(Revision(index)),
+        Ok(Some(Wire::Unavailable(detail))) => Err(Some(detail)),
+        Ok(Some(Wire::NotLeader(_)) | None) | Err(_) => Err(None),
+    }
+}
+
+/// Whether a status proves that the request never reached the leader's raft.
+fn never_sent(status: &tonic::Status) -> bool {
+    // A failed connection attempt carries tonic's ConnectError; refused headers are our own answer.
+    status.code() == tonic::Code::FailedPrecondition
+        || std::error::Error::source(status).is_some_and(|source| {
+            let mut next = Some(source);
+            while let Some(error) = next {
+                if error.to_string().contains("tcp connect error") {
+                    return true;
+                }
+                next = error.source();
+            }
+            false
+        })
+}
+
+fn reply_to_attempt(reply: pb::ProposeReply) -> Attempt {
+    use pb::propose_reply::Result as Wire;
+    match reply.result {
+        Some(Wire::Applied(pb::Applied { index, revision, outcome })) => match wire::decode_outcome(outcome) {
+            Ok(outcome) => Attempt::Applied { index: Revision(index), revision: Revision(revision), outcome },
+            Err(error) => {
+                tracing::error!(error = %error, "leader answered with a malformed outcome");
+                Attempt::Unknown
+            }
+        },
+        Some(Wire::NotLeader(node)) => Attempt::NotLeader((node != 0).then_some(NodeId(node))),
+        Some(Wire::Busy(_)) => Attempt::Busy,
+        Some(Wire::Unknown(_)) | None => Attempt::Unknown,
+    }
+}
