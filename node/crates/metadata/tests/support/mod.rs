@@ -155,16 +155,8 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     }
 }
 
-/// Shows the nodes' logs of a failing test when `RUST_LOG` asks for them.
-fn show_logs() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    // Only the first test of the process installs it.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
-}
-
 /// A cluster of so many regions, all of them voters.
 pub(crate) async fn cluster(root: &std::path::Path, regions: usize) -> Vec<TestNode> {
-    show_logs();
     let mut nodes = Vec::new();
     for at in 0..regions {
         let (mut node, listener) = TestNode::unborn(root, &format!("r{}", at + 1)).await;
