@@ -52,6 +52,27 @@ pub struct Config {
     pub insecure: bool,
 }
 
+#[cfg(test)]
+impl Config {
+    /// A configuration that names no disk.
+    pub(crate) fn for_tests(profile: Profile) -> Self {
+        Config {
+            data: PathBuf::new(),
+            peer_address: String::new(),
+            via: BTreeMap::new(),
+            profile,
+            strict_wait_ms_max: None,
+            failover_wait_ms_max: None,
+            log_cache_bytes: 0,
+            state_cache_bytes: 0,
+            log_entries_kept: 0,
+            snapshot_every: 0,
+            log_bytes_max: 0,
+            insecure: false,
+        }
+    }
+}
+
 /// What `open` found.
 pub enum Opened {
     /// No identity yet: only the admin door and health may run, until `init` or `join`.

@@ -306,3 +306,7 @@ async fn next_reply(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "client_test.rs"]
+mod tests;

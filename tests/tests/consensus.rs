@@ -1,0 +1,37 @@
+//! What the consensus settings buy: each test fails with its setting switched off. (Pipelined appends, transfer of
+//! leadership, strict reads of followers and admission by bytes have theirs beside the code, in the metadata room.)
+
+use tests::cluster::{Cluster, Options, PATIENCE};
+use tests::registry::Trouble;
+use tests::wait;
+
+/// A region that is cut off must not raise its term: it would depose a healthy leader when it returns (pre-vote).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_is_cut_off_raises_no_term() {
+    let cluster = Cluster::start(3, Options::meshed()).await;
+    let victim = cluster.follower().await;
+    cluster.cut(victim);
+    wait::until("the region to notice that it is cut off", PATIENCE, || async {
+        match cluster.at(victim).begin("team/app").await {
+            Err(Trouble::NotNow(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let region = &cluster.regions[victim];
+    let before = region.status().await.expect("the region answers").term;
+    // Every refusal waits through a fail-over, which is the time of several elections.
+    for _ in 0..3 {
+        let refused =
+            cluster.at(victim).put_manifest("team/app", "v1", &tests::image::Image::new(1, &[10]).manifest).await;
+        assert!(matches!(refused, Err(Trouble::NotNow(_) | Trouble::Unknown(_))), "{refused:?}");
+    }
+    assert_eq!(
+        region.status().await.expect("the region answers").term,
+        before,
+        "an election was held without a quorum"
+    );
+    cluster.heal(victim);
+    cluster.assert_same_state(PATIENCE).await;
+    cluster.finish().await;
+}
