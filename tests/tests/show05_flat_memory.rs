@@ -12,8 +12,9 @@ use tests::scale;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What a node may use above idle. Unit: bytes.
-const ABOVE_IDLE_MAX: u64 = 64 * PIECE;
+/// What a node may use above idle. Unit: bytes. Without optimisation the stacks of blocking threads alone are larger by
+/// half; the promise is about release builds.
+const ABOVE_IDLE_MAX: u64 = if cfg!(debug_assertions) { 96 * PIECE } else { 64 * PIECE };
 const MIB: f64 = PIECE as f64;
 
 /// Resident sets before the work; peaks are forgotten.
