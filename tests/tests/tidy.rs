@@ -372,3 +372,39 @@ fn every_crate_and_file_says_what_it_is_for() {
     }
     assert_tidy(&findings);
 }
+
+/// Targets of the relative links in a Markdown text.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    local.map(|target| target.split('#').next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    assert_eq!(links("a [b](c/d.md#e) [f](https://example.com) [g](h)"), ["c/d.md", "h"]);
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for (relative, path) in sources().iter().filter(|(relative, _)| relative.ends_with(".md")) {
+        let text = read(path);
+        let folder = path.parent().expect("a file lies in a folder");
+        for link in links(&text) {
+            seen += 1;
+            if !folder.join(link).exists() {
+                findings.push(format!("{relative} links to {link}, which is not there"));
+            }
+        }
+    }
+    assert_tidy(&findings);
+    assert!(seen > 10, "the documents link to each other");
+}
+
+#[test]
+fn every_decision_is_listed() {
+    let folder = root().join("docs/decisions");
+    let list = read(&folder.join("README.md"));
+    for entry in fs::read_dir(&folder).expect("the decisions are readable") {
+        let name = entry.expect("entries are readable").file_name().to_string_lossy().into_owned();
+        assert!(name == "README.md" || list.contains(&format!("({name})")), "{name} is not listed in README.md");
+    }
+}
