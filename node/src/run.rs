@@ -23,6 +23,8 @@ const MIB: u32 = 1024 * 1024;
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for work that no client waits for.
 const ROOMS_END_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for Raft: a leader first waits for its successor, up to an election of the wan profile.
+const RAFT_END_MAX: Duration = Duration::from_secs(6);
 
 /// Runs what the command line asks for.
 pub fn main(arguments: Arguments) -> ExitCode {
@@ -230,7 +232,7 @@ async fn drain(house: &House, work: &Work) {
     house.hand_over(HAND_OVER_MAX).await;
     work.peers.cancel();
     work.rooms.cancel();
-    house.close(ROOMS_END_MAX).await;
+    house.close(RAFT_END_MAX).await;
     if !work.rooms.drain(ROOMS_END_MAX).await {
         tracing::debug!(rooms = ?work.rooms, "some work was cut off");
     }
