@@ -169,6 +169,27 @@ async fn a_damaged_source_is_passed_by_and_heals_itself() {
     world.until("A reports its loss", |rows| !rows.holders.contains_key(&(digest, a.id))).await;
 }
 
+/// A node that was killed between the last byte and its place found nothing left to ask for, and asked for it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_was_cut_off_after_its_last_byte_is_finished() {
+    for (size, seed) in [(176, 16), (2 * MIB, 17), (2 * MIB + 176, 18)] {
+        let (world, a, b) = two().await;
+        let bytes = content(size, seed);
+        let (digest, blob) = a.push(&world, &bytes).await;
+        let copy = world.holder(&a, &digest).unwrap();
+        let values = match size {
+            176 => Bytes::copy_from_slice(blob.root.as_bytes()),
+            _ => a.core.blobs.group_values(stored(digest, copy, &blob)).await.unwrap(),
+        };
+        let mut staged = b.core.blobs.ingest(digest, blob.size, blob.root, values).await.unwrap();
+        for group in bytes.chunks(MIB) {
+            staged.write_group(Bytes::copy_from_slice(group)).await.unwrap();
+        }
+        drop(staged);
+        assert!(read(&b, digest, &blob, 0, bytes.len()).await.unwrap() == bytes, "{size} bytes");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_groups_file_is_made_anew_and_reads_go_on() {
     let (world, a, b) = two().await;

@@ -215,6 +215,9 @@ async fn attempt(
     let size = flight.blob.size;
     let mut running = core.running(node);
     let start = ingest.as_ref().map_or(0, Ingest::written);
+    if start > 0 && start == size {
+        return Ok(());
+    }
     let with_values = ingest.is_none() && size > GROUP;
     let request = ReadRequest { digest: flight.digest, start, end: size, with_values };
     let cluster = core.cluster.as_ref();
@@ -229,8 +232,11 @@ async fn attempt(
     if ingest.written() != start {
         // An earlier transfer left verified groups behind.
         info!(digest = %flight.digest, offset = ingest.written(), "transfer resumed");
-        let request = ReadRequest { start: ingest.written(), with_values: false, ..request };
-        remote = network::read(cluster, &core.config, node, request, size).await.map_err(Attempt::Source)?;
+        // It may have left all of them, and have ended before it could place them: then nothing is left to ask for.
+        if ingest.written() < size {
+            let request = ReadRequest { start: ingest.written(), with_values: false, ..request };
+            remote = network::read(cluster, &core.config, node, request, size).await.map_err(Attempt::Source)?;
+        }
     }
     let reader = ingest.reader();
     flight.publish(&reader, ingest.written());
