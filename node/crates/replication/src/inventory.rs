@@ -74,7 +74,8 @@ async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), 
             held += 1;
             let Some(size) = size else { continue };
             let there = core.blobs.probe(*digest, *copy, *size).await.map_err(|error| error.to_string())?;
-            if !there {
+            // A newer copy may have taken the row since the page was read, and its file gone with it.
+            if !there && still_held(metadata, *digest, *copy).await? {
                 missing_count += 1;
                 if missing.len() < LOST_MAX {
                     missing.push(HeldCopy { digest: *digest, copy: *copy });
@@ -103,6 +104,14 @@ async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), 
         core.report_lost(copy.digest, copy.copy);
     }
     Ok(())
+}
+
+/// Whether a newer state than the page still has that copy in this store.
+async fn still_held(metadata: &metadata::Handle, digest: Digest, copy: CopyId) -> Result<bool, String> {
+    let (reading, store) = (metadata.clone(), metadata.identity().store);
+    let read = tokio::task::spawn_blocking(move || reading.local()?.copy_in(&digest, store));
+    let held = read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Ok(held == Some(copy))
 }
 
 /// Files without a row.
