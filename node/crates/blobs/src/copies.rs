@@ -11,6 +11,7 @@ use crate::format::{read_identity, sync_directory};
 use crate::handle::{ReadError, Stored};
 use crate::hashing;
 use crate::layout::{blob_key, groups_key};
+use crate::pins::Removal;
 use crate::place;
 use crate::sessions::if_there;
 use crate::store::{Store, blocking};
@@ -31,7 +32,14 @@ pub(crate) async fn probe(store: &Arc<Store>, digest: Digest, copy: CopyId, size
 
 /// See [`crate::Handle::delete_copy`].
 pub(crate) async fn delete(store: &Arc<Store>, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
-    let Some(_removal) = store.pins.remove(digest, copy) else { return Ok(false) };
+    let Some(removal) = store.pins.remove(digest, copy) else { return Ok(false) };
+    delete_claimed(store, removal).await?;
+    Ok(true)
+}
+
+/// See [`crate::Handle::delete_claimed`].
+pub(crate) async fn delete_claimed(store: &Arc<Store>, removal: Removal) -> Result<(), ReadError> {
+    let (digest, copy) = removal.copy();
     // Values last: while the blob's name stands, its reads stay verified.
     for key in [blob_key(&digest, copy), groups_key(&digest, copy)] {
         match store.objects.delete(&Path::from(key)).await {
@@ -39,8 +47,7 @@ pub(crate) async fn delete(store: &Arc<Store>, digest: Digest, copy: CopyId) -> 
             Err(error) => return Err(ReadError::Storage { detail: error.to_string() }),
         }
     }
-    gone(store, digest, copy).await?;
-    Ok(true)
+    gone(store, digest, copy).await
 }
 
 /// See [`crate::Handle::quarantine`].

@@ -72,7 +72,10 @@ pub fn format(root: &Path, cluster: ClusterId, replace: bool) -> Result<StoreId,
     make_root(root).map_err(failed)?;
     if !replace {
         match read_identity(&layout).map_err(failed)? {
-            Some(found) if found.cluster == cluster => return Ok(found.store),
+            Some(found) if found.cluster == cluster => {
+                clear_mark(root).map_err(failed)?;
+                return Ok(found.store);
+            }
             Some(Identity { store, cluster }) => {
                 return Err(FormatError::OtherCluster { root: root.to_path_buf(), store, cluster });
             }
@@ -195,6 +198,15 @@ fn lay_out(layout: &Layout, identity: Identity) -> io::Result<()> {
     sync_directory(root)
 }
 
+/// Removes the mark of a format that was interrupted after its `STORE` file was written. Left there it would make the
+/// root look free, blobs and all, should the `STORE` file ever be lost. Blocks.
+pub(crate) fn clear_mark(root: &Path) -> io::Result<()> {
+    match fs::remove_file(root.join(FORMATTING)) {
+        Ok(()) => sync_directory(root),
+        other => ignore_absent(other),
+    }
+}
+
 /// Makes a directory; one that is there is fine.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
@@ -288,6 +300,12 @@ mod tests {
         let store = format(directory.path(), ONE, false).unwrap();
         assert!(!directory.path().join(FORMATTING).exists());
         assert_eq!(format(directory.path(), ONE, false).unwrap(), store);
+
+        // Interrupted by its very last step: the store stands, and losing its id file must not make it look free.
+        fs::write(directory.path().join(FORMATTING), b"").unwrap();
+        assert_eq!(format(directory.path(), ONE, false).unwrap(), store);
+        fs::remove_file(directory.path().join("STORE")).unwrap();
+        assert!(matches!(format(directory.path(), ONE, false), Err(FormatError::NotEmpty { .. })));
     }
 
     #[test]

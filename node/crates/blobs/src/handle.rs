@@ -10,7 +10,7 @@ use futures_util::Stream;
 use runtime::Tasks;
 
 pub use crate::ingest::{Ingest, StagedReader};
-pub use crate::pins::Pin;
+pub use crate::pins::{Pin, Removal};
 use crate::store::{Config, OpenError, Store};
 use crate::{append, copies, index_task, ingest, place, read, sessions};
 
@@ -262,14 +262,18 @@ impl Handle {
     }
     /// Ends a session and frees its staging. Idempotent: false when it was not known.
     pub async fn cancel_upload(&self, session: SessionKey) -> Result<bool, UploadError> {
-        match sessions::acquire(&self.store, session).await {
-            Ok(held) => {
-                sessions::end(&self.store, held).await;
-                Ok(true)
+        let store = Arc::clone(&self.store);
+        let work = async move {
+            match sessions::acquire(&store, session).await {
+                Ok(held) => {
+                    sessions::end(&store, held).await;
+                    Ok(true)
+                }
+                Err(UploadError::Unknown) => Ok(false),
+                Err(error) => Err(error),
             }
-            Err(UploadError::Unknown) => Ok(false),
-            Err(error) => Err(error),
-        }
+        };
+        self.store.to_the_end("upload cancel", work).await.unwrap_or_else(|| Err(stopped()))
     }
     /// Purges sessions older than `expiry_ms` on a clock that the caller advances (cluster time, design §4).
     pub async fn expire_uploads(&self, now_ms: u64, expiry_ms: u64) -> usize {
@@ -308,6 +312,15 @@ impl Handle {
     /// Deletes a copy and its groups file, durably. Absent is fine. Refused (false) while pinned.
     pub async fn delete_copy(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
         copies::delete(&self.store, digest, copy).await
+    }
+    /// Claims the removal of a copy: until the claim is dropped or used, nobody can pin the copy, so nothing about it is
+    /// proposed. None while it is pinned or being removed.
+    pub fn claim_removal(&self, digest: Digest, copy: CopyId) -> Option<Removal> {
+        self.store.pins.remove(digest, copy)
+    }
+    /// Deletes a copy whose removal was claimed from this store, as [`Handle::delete_copy`] does.
+    pub async fn delete_claimed(&self, removal: Removal) -> Result<(), ReadError> {
+        copies::delete_claimed(&self.store, removal).await
     }
     /// Moves a damaged copy out of the way, kept for the operator; a pinned one is left alone (false).
     pub async fn quarantine(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {

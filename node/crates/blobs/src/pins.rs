@@ -29,9 +29,9 @@ pub struct Pin {
     key: Key,
 }
 
-/// The right to remove a copy, until dropped.
+/// The right to remove a copy, until dropped: meanwhile nobody pins it and nobody else removes it.
 #[derive(Debug)]
-pub(crate) struct Removal {
+pub struct Removal {
     pins: Pins,
     key: Key,
 }
@@ -77,6 +77,13 @@ impl Drop for Pin {
                 table.remove(&self.key);
             }
         }
+    }
+}
+
+impl Removal {
+    /// Which copy may be removed.
+    pub fn copy(&self) -> (Digest, CopyId) {
+        self.key
     }
 }
 

@@ -81,9 +81,9 @@ async fn again(
         return Err(UploadError::DigestMismatch { expected, actual: placed.digest });
     }
     let pin = store.pins.pin(placed.digest, placed.copy);
-    let (layout, key) = (store.layout.clone(), held.session.key);
+    let (settling, key) = (Arc::clone(store), held.session.key);
     match pin {
-        Some(pin) if blocking(move || sessions::settle_placed(&layout, key, &placed)).await? => Ok((placed, pin)),
+        Some(pin) if blocking(move || sessions::settle_placed(&settling, key, &placed)).await? => Ok((placed, pin)),
         // The copy was collected in the meantime: the client has to send it again.
         _ => {
             sessions::end(store, held).await;

@@ -95,8 +95,16 @@ impl OpenCopy {
     fn load(&self, index: u64, range: Range<u64>) -> Result<Bytes, ReadError> {
         let length = usize::try_from(range.end - range.start).unwrap_or(GROUP_BYTES);
         let mut bytes = vec![0; length];
-        match self.file.read_exact_at(&mut bytes, range.start) {
+        let mut read = self.file.read_exact_at(&mut bytes, range.start);
+        if read.as_ref().is_err_and(is_unreadable) {
+            read = self.file.read_exact_at(&mut bytes, range.start);
+        }
+        match read {
             Ok(()) => {}
+            // A sector that cannot be read twice holds these bytes no more: another holder's copy must replace them.
+            Err(error) if is_unreadable(&error) => {
+                return Err(ReadError::Damaged { detail: format!("group {index} of `{}`: {error}", self.digest) });
+            }
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 return Err(ReadError::Damaged { detail: format!("`{}` ends within group {index}", self.digest) });
             }
@@ -107,6 +115,11 @@ impl OpenCopy {
         }
         Ok(bytes.into())
     }
+}
+
+/// Whether the medium failed (EIO).
+fn is_unreadable(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn other_length(stored: Stored, length: u64) -> ReadError {

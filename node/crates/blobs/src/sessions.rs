@@ -191,9 +191,13 @@ pub(crate) async fn acquire(store: &Arc<Store>, key: SessionKey) -> Result<Held,
         return Err(UploadError::Busy { offset });
     };
     let mut held = Held { session, slot };
+    if matches!(*held.slot, Slot::Gone) {
+        store.sessions.table().remove(&key);
+        return Err(UploadError::Unknown);
+    }
     if matches!(*held.slot, Slot::Unloaded) {
-        let layout = store.layout.clone();
-        match blocking(move || load(&layout, key)).await? {
+        let loading = Arc::clone(store);
+        match blocking(move || load(&loading, key)).await? {
             Some(record) => {
                 let hash = (record.offset == 0).then(HashState::new);
                 let live = Live { record, hash };
@@ -226,13 +230,14 @@ pub(crate) async fn status(store: &Arc<Store>, key: SessionKey) -> Result<Sessio
 }
 
 /// Reads a record and brings the files back to what it says; `None` when they cannot be. Blocks.
-fn load(layout: &Layout, key: SessionKey) -> io::Result<Option<Record>> {
+fn load(store: &Store, key: SessionKey) -> io::Result<Option<Record>> {
+    let layout = &store.layout;
     let Some(record) = if_there(File::open(layout.record(key)))?.map(|file| Record::read(&file)).transpose()?.flatten()
     else {
         return Ok(None);
     };
     if let Some(placed) = record.placed {
-        return Ok(settle_placed(layout, key, &placed)?.then_some(record));
+        return Ok(settle_placed(store, key, &placed)?.then_some(record));
     }
     Ok(open_staged(layout, key, record.offset)?.map(|_| record))
 }
@@ -250,19 +255,25 @@ pub(crate) fn open_staged(layout: &Layout, key: SessionKey, offset: u64) -> io::
     Ok((length >= offset).then_some(staged))
 }
 
-/// Whether placed bytes lie under their final key; a rename that a crash undid is done again.
-pub(crate) fn settle_placed(layout: &Layout, key: SessionKey, placed: &PlacedBlob) -> io::Result<bool> {
-    let blob = layout.blob(&placed.digest, placed.copy);
-    if let Some(metadata) = if_there(fs::metadata(&blob))? {
-        return Ok(metadata.len() == placed.size);
-    }
-    match if_there(fs::metadata(layout.upload(key)))? {
-        Some(metadata) if metadata.len() == placed.size => {
-            publish_file(layout, key, placed)?;
-            Ok(true)
+/// Whether placed bytes lie durably under their final key; a rename that a crash undid is done again. Blocks.
+pub(crate) fn settle_placed(store: &Store, key: SessionKey, placed: &PlacedBlob) -> io::Result<bool> {
+    let layout = &store.layout;
+    let PlacedBlob { digest, size, copy, .. } = *placed;
+    if let Some(metadata) = if_there(fs::metadata(layout.blob(&digest, copy)))? {
+        if metadata.len() != size {
+            return Ok(false);
         }
-        _ => Ok(false),
+        // The process that renamed it may have ended before it synced the directories.
+        layout.make_prefix(&digest)?;
+        sync_directory(&layout.prefix_of(&digest))?;
+    } else {
+        match if_there(fs::metadata(layout.upload(key)))? {
+            Some(metadata) if metadata.len() == size => publish_file(layout, key, placed)?,
+            _ => return Ok(false),
+        }
     }
+    store.index.added(digest, copy, size);
+    Ok(true)
 }
 
 /// Renames staging to the final key, durably. Blocks. Should a crash keep the old name as well, it is swept as
@@ -280,6 +291,9 @@ pub(crate) async fn end(store: &Arc<Store>, mut held: Held) {
 }
 
 async fn forget(store: &Arc<Store>, key: SessionKey) {
+    // First, so that it is done even when the caller goes away during the rest.
+    store.sessions.table().remove(&key);
+    store.sessions.hashed().retain(|other| *other != key);
     let layout = store.layout.clone();
     let removed = blocking(move || {
         if_there(fs::remove_file(layout.record(key)))?;
@@ -288,8 +302,6 @@ async fn forget(store: &Arc<Store>, key: SessionKey) {
     if let Err(error) = removed.await {
         tracing::warn!(upload_id = ?key, error = %error, "upload staging was not removed");
     }
-    store.sessions.table().remove(&key);
-    store.sessions.hashed().retain(|other| *other != key);
 }
 
 /// Ends sessions that made no progress for `expiry_ms`. Those being written to are left alone.

@@ -13,7 +13,7 @@ use object_store::local::LocalFileSystem;
 use runtime::{TaskKind, Tasks};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::format::{Identity, read_identity};
+use crate::format::{Identity, clear_mark, read_identity};
 use crate::groups_cache::GroupsCache;
 use crate::index::Index;
 use crate::layout::Layout;
@@ -140,6 +140,7 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { root }),
             Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
         }
+        clear_mark(&root).map_err(|error| failed(error.to_string()))?;
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.to_string()))?;
         let sessions = Sessions::list(&layout, config.uploads_open_max).map_err(|error| failed(error.to_string()))?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);

@@ -19,6 +19,9 @@ pub struct Config {
     pub first_byte_ms_max: u64,
     /// How long a running transfer may stand still. Unit: milliseconds.
     pub progress_ms_max: u64,
+    /// Groups that a client's direct read asks a holder for at once. All transfers from a peer share one connection
+    /// window, and what a client that stands still has asked for fills it.
+    pub direct_groups: u64,
     /// How long a report waits for company. Unit: milliseconds.
     pub report_linger_ms: u64,
     /// A durability waiter gives up when nothing arrived for so long. Unit: milliseconds.
@@ -44,6 +47,7 @@ impl Default for Config {
             window_rows: 2000,
             first_byte_ms_max: 2_000,
             progress_ms_max: 10_000,
+            direct_groups: 2,
             report_linger_ms: 50,
             durability_stall_ms: 15_000,
             grace_ms: limits::GRACE_MS,
@@ -57,7 +61,13 @@ impl Default for Config {
 impl Config {
     /// Settings for round trips of 50–250 ms.
     pub fn wan() -> Self {
-        Config { first_byte_ms_max: 5_000, progress_ms_max: 20_000, durability_stall_ms: 30_000, ..Config::default() }
+        Config {
+            first_byte_ms_max: 5_000,
+            progress_ms_max: 20_000,
+            direct_groups: 8,
+            durability_stall_ms: 30_000,
+            ..Config::default()
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 //! likely not mounted. A file without a row is swept, once a state newer than the finding says that there is none; pinned
 //! bytes are left alone, and a process does not sweep in its first hour. Neither happens before this process's `OpenStore` is applied.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use domain::{CopyId, Digest};
+use blobs::handle::Removal;
+use domain::{CopyId, Digest, StoreId};
 use metadata::command::HeldCopy;
 use metadata::handle::Demand;
 use tracing::{error, info, warn};
@@ -114,39 +116,29 @@ async fn still_held(metadata: &metadata::Handle, digest: Digest, copy: CopyId) -
     Ok(held == Some(copy))
 }
 
+/// A copy on disk.
+type Copy = (Digest, CopyId);
+
 /// Files without a row.
 async fn sweep(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), String> {
     let store = metadata.identity().store;
-    let mut last: Option<(Digest, CopyId)> = None;
+    let mut last: Option<Copy> = None;
     let mut swept = 0u64;
     loop {
         let found = core.blobs.inventory(last, PAGE).await.map_err(|error| error.to_string())?;
-        let Some((digest, copy, _)) = found.last().copied() else { break };
-        last = Some((digest, copy));
-        // A strict view is newer than what was just found.
-        let view = metadata.view(Demand::Strict, None).await.map_err(|error| error.to_string())?;
-        let unknown = tokio::task::spawn_blocking(move || {
-            let mut unknown = Vec::new();
-            for (digest, copy, _) in found {
-                if view.copy_in(&digest, store)? != Some(copy) {
-                    unknown.push((digest, copy));
-                }
-            }
-            Ok::<_, metadata::view::Error>(unknown)
+        let found: Vec<Copy> = found.into_iter().map(|(digest, copy, _)| (digest, copy)).collect();
+        last = Some(match found.last() {
+            Some(copy) => *copy,
+            None => break,
+        });
+        // Most copies are known here already, and cost no quorum's word.
+        let view = metadata.local().map_err(|error| error.to_string())?;
+        let suspects = unknown(view, store, found).await?;
+        swept += sweep_unknown(&core.blobs, suspects, async |claimed| {
+            let view = metadata.view(Demand::Strict, None).await.map_err(|error| error.to_string())?;
+            unknown(view, store, claimed).await
         })
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
-        for (digest, copy) in unknown {
-            match core.blobs.delete_copy(digest, copy).await {
-                Ok(true) => {
-                    swept += 1;
-                    info!(%digest, %copy, "copy without a row swept");
-                }
-                Ok(false) => {}
-                Err(error) => warn!(%digest, %copy, error = %error, "copy without a row not swept"),
-            }
-        }
+        .await?;
         tokio::time::sleep(Duration::from_millis(REST_MS)).await;
     }
     if swept > 0 {
@@ -155,9 +147,88 @@ async fn sweep(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), Stri
     Ok(())
 }
 
+/// Which of these copies have no row in the view.
+async fn unknown(view: metadata::View, store: StoreId, copies: Vec<Copy>) -> Result<Vec<Copy>, String> {
+    tokio::task::spawn_blocking(move || {
+        let mut unknown = Vec::new();
+        for (digest, copy) in copies {
+            if view.copy_in(&digest, store)? != Some(copy) {
+                unknown.push((digest, copy));
+            }
+        }
+        Ok::<_, metadata::view::Error>(unknown)
+    })
+    .await
+    .map_err(|error| error.to_string())?
+    .map_err(|error| error.to_string())
+}
+
+/// Deletes those of the suspects that `judge` does not know either; returns how many.
+///
+/// Their removal is claimed first. What is pinned is left out, its report is under way; what is claimed cannot be pinned
+/// any more, so every report of it was settled before `judge` looks, and its word still holds when the copy is deleted.
+async fn sweep_unknown(
+    blobs: &blobs::Handle,
+    suspects: Vec<Copy>,
+    judge: impl AsyncFnOnce(Vec<Copy>) -> Result<Vec<Copy>, String>,
+) -> Result<u64, String> {
+    let claims = suspects.into_iter().filter_map(|(digest, copy)| blobs.claim_removal(digest, copy));
+    let mut claims: BTreeMap<Copy, Removal> = claims.map(|removal| (removal.copy(), removal)).collect();
+    if claims.is_empty() {
+        return Ok(0);
+    }
+    let unknown: BTreeSet<Copy> = judge(claims.keys().copied().collect()).await?.into_iter().collect();
+    claims.retain(|copy, _| unknown.contains(copy));
+    let mut swept = 0;
+    for ((digest, copy), removal) in claims {
+        match blobs.delete_claimed(removal).await {
+            Ok(()) => {
+                swept += 1;
+                info!(%digest, %copy, "copy without a row swept");
+            }
+            Err(error) => warn!(%digest, %copy, error = %error, "copy without a row not swept"),
+        }
+    }
+    Ok(swept)
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::world_test::{Node, World};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_recorded_while_the_sweep_looks_is_kept() {
+        let world = World::new();
+        let a = Node::start(&world, 1).await;
+        let bytes = Bytes::from_static(b"recorded in time");
+        let (digest, _) = a.push(&world, &bytes).await;
+        let recorded = world.holder(&a, &digest).unwrap();
+        let place = async || {
+            let session = a.upload(&bytes).await;
+            a.core.blobs.complete(session, digest).await.unwrap()
+        };
+        let (pushed, pin) = place().await;
+        let (left, unpinned) = place().await;
+        drop(unpinned);
+        let found = a.core.blobs.inventory(None, 10).await.unwrap();
+        assert_eq!(found.len(), 3);
+        let suspects = found.into_iter().map(|(digest, copy, _)| (digest, copy)).collect();
+        let swept = sweep_unknown(&a.core.blobs, suspects, async |claimed| {
+            assert!(!claimed.contains(&(digest, pushed.copy)), "its report is under way");
+            // It is recorded after this look at the rows, and let go before its turn comes.
+            drop(pin);
+            assert!(!a.core.blobs.delete_copy(digest, left.copy).await.unwrap(), "claimed until it is deleted");
+            Ok(claimed.into_iter().filter(|(_, copy)| *copy != recorded).collect())
+        });
+        assert_eq!(swept.await, Ok(1));
+        let kept: BTreeSet<CopyId> =
+            a.core.blobs.inventory(None, 10).await.unwrap().into_iter().map(|(_, copy, _)| copy).collect();
+        assert_eq!(kept, BTreeSet::from([recorded, pushed.copy]));
+        assert!(a.core.blobs.delete_copy(digest, recorded).await.unwrap(), "claims not used are given back");
+    }
 
     #[test]
     fn losing_over_one_percent_at_once_needs_the_operators_word() {

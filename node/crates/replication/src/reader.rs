@@ -17,7 +17,7 @@ use crate::core::{Core, stored};
 use crate::flight::{End, Flight, Follower};
 use crate::handle::FetchError;
 use crate::network::{self, RemoteRead, SourceError};
-use crate::transfer::{self, told};
+use crate::transfer::{self, ROUND_PAUSE, ROUNDS_MAX, told};
 use crate::wire::ReadRequest;
 
 /// How long a client waits for a free flight before its bytes are passed through without staging.
@@ -101,12 +101,15 @@ struct Reader {
     blob: rows::Blob,
     cursor: u64,
     end: u64,
+    /// Some bytes were delivered.
+    begun: bool,
     mode: Mode,
 }
 
 impl Reader {
     fn new(core: Arc<Core>, digest: Digest, blob: rows::Blob, range: ByteRange) -> Self {
-        Reader { core, digest, blob, cursor: range.start, end: range.end, mode: Mode::Direct(Box::default()) }
+        let mode = Mode::Direct(Box::default());
+        Reader { core, digest, blob, cursor: range.start, end: range.end, begun: false, mode }
     }
 
     /// Joins or starts a flight, and waits for the first bytes. `bad` is the copy here that a new flight replaces.
@@ -167,13 +170,14 @@ impl Reader {
                 Mode::Behind(follower) => match behind(follower, self.cursor, self.end, self.core.patience()).await? {
                     Some(piece) => piece,
                     None => {
-                        self.mode = Mode::Direct(Box::default());
+                        self.mode = Mode::Direct(Box::new(Direct { begun: self.begun, ..Direct::default() }));
                         continue;
                     }
                 },
                 Mode::Direct(direct) => direct.next(&self.core, self.digest, &self.blob, self.cursor, self.end).await?,
             };
             self.cursor += piece.len() as u64;
+            self.begun = true;
             return Ok(piece);
         }
     }
@@ -215,14 +219,27 @@ fn around(start: u64, end: u64, size: u64) -> (u64, u64) {
     (start / GROUP * GROUP, end.div_ceil(GROUP).saturating_mul(GROUP).min(size))
 }
 
+/// A stream of some groups from a holder.
+struct Remote {
+    node: NodeId,
+    read: RemoteRead,
+    /// Where its next group begins.
+    at: u64,
+    /// Where it ends.
+    end: u64,
+}
+
 /// Verified groups straight from holders, without staging.
 #[derive(Default)]
 struct Direct {
     values: Option<Groups>,
-    /// Node, stream, and where its next group begins.
-    remote: Option<(NodeId, RemoteRead, u64)>,
+    remote: Option<Remote>,
     /// Holders that failed since the last group.
     tried: Vec<(NodeId, SourceError)>,
+    /// The client has some bytes already.
+    begun: bool,
+    /// Further rounds over all holders since the last group.
+    rounds: u32,
     /// Verified bytes and where they begin.
     group: Option<(u64, Bytes)>,
 }
@@ -247,12 +264,23 @@ impl Direct {
             }
             let (start, stop) = around(cursor, end, blob.size);
             let node = match &self.remote {
-                Some((node, _, at)) if *at == start => *node,
-                _ => self.choose(core, digest, blob.size)?,
+                Some(remote) if remote.at == start => remote.node,
+                _ => match self.choose(core, digest, blob.size) {
+                    // A body that has begun is not broken off for a short break.
+                    Err(FetchError::Unreachable { .. }) if self.begun && self.rounds < ROUNDS_MAX => {
+                        tokio::time::sleep(ROUND_PAUSE * (1 << self.rounds)).await;
+                        self.rounds += 1;
+                        self.tried.clear();
+                        continue;
+                    }
+                    chosen => chosen?,
+                },
             };
             match self.fetch(core, digest, blob, node, start, stop).await {
                 Ok(group) => {
                     self.tried.clear();
+                    self.begun = true;
+                    self.rounds = 0;
                     self.group = Some((start, group));
                 }
                 Err(error) => {
@@ -275,7 +303,7 @@ impl Direct {
             .ok_or_else(|| FetchError::Unreachable { digest, detail: told(&self.tried) })
     }
 
-    /// One verified group at `start`, from the open stream or from a new one that goes on until `stop`.
+    /// One verified group at `start`, from the open stream or from a new one that goes on towards `stop`.
     async fn fetch(
         &mut self,
         core: &Arc<Core>,
@@ -286,27 +314,32 @@ impl Direct {
         stop: u64,
     ) -> Result<Bytes, SourceError> {
         let mut running = core.running(node);
-        let reusable = self.remote.as_ref().is_some_and(|(_, _, at)| *at == start);
+        let reusable = self.remote.as_ref().is_some_and(|remote| remote.at == start);
         if !reusable {
             let with_values = self.values.is_none() && blob.size > GROUP;
-            let request = ReadRequest { digest, start, end: stop, with_values };
+            let ahead = core.config.direct_groups.max(1).saturating_mul(GROUP);
+            let asked = stop.min(start.saturating_add(ahead));
+            let request = ReadRequest { digest, start, end: asked, with_values };
             let remote = network::read(core.cluster.as_ref(), &core.config, node, request, blob.size).await?;
             if self.values.is_none() {
                 let raw =
                     if with_values { remote.values.clone() } else { Bytes::copy_from_slice(blob.root.as_bytes()) };
                 self.values = Groups::prove(blob.size, &blob.root, raw);
             }
-            self.remote = Some((node, remote, start));
+            self.remote = Some(Remote { node, read: remote, at: start, end: asked });
         }
         let bad = |detail: &str| SourceError::Copy(detail.to_owned());
         let values = self.values.as_ref().ok_or_else(|| bad("group values do not lead to the root"))?;
-        let (_, remote, at) = self.remote.as_mut().ok_or_else(|| bad("no stream"))?;
+        let remote = self.remote.as_mut().ok_or_else(|| bad("no stream"))?;
         let length = usize::try_from(GROUP.min(stop - start)).expect("a group fits");
-        let group = remote.take(length).await?;
+        let group = remote.read.take(length).await?;
         if !values.verify(start / GROUP, &group) {
             return Err(bad("sent damaged bytes"));
         }
-        *at = start + length as u64;
+        remote.at = start + length as u64;
+        if remote.at >= remote.end {
+            self.remote = None;
+        }
         running.received(length);
         Ok(group)
     }

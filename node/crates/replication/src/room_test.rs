@@ -165,6 +165,7 @@ async fn a_damaged_source_is_passed_by_and_heals_itself() {
         c.core.source_failed(b.id, &digest, &crate::network::SourceError::Unreachable("test".to_owned()));
     }
     assert!(read(&c, digest, &blob, 0, bytes.len()).await.unwrap() == bytes);
+    until("both are measured", || received(&c, 1) + received(&c, 2) >= bytes.len() as u64).await;
     assert_eq!((received(&c, 1), received(&c, 2)), (3 * MIB as u64, MIB as u64), "resumed at the verified offset");
     world.until("A reports its loss", |rows| !rows.holders.contains_key(&(digest, a.id))).await;
 }
@@ -216,6 +217,7 @@ async fn without_holders_and_without_reachable_ones_the_errors_differ() {
     let begun = clock::now();
     assert!(matches!(read(&b, digest, &blob, 0, 100).await, Err(FetchError::Unreachable { .. })));
     assert!(begun.elapsed() < DEADLINE);
+    until("the flight is over", || b.core.flights.get(&digest).is_none()).await;
     world.change(|rows| rows.holders.clear());
     assert!(matches!(read(&b, digest, &blob, 0, 100).await, Err(FetchError::NoHolder { .. })));
 }

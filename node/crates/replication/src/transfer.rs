@@ -25,8 +25,8 @@ use crate::wire::{ReadRequest, Small, SmallReply};
 /// Groups between two looks whether anybody still wants an unattended transfer.
 const GROUPS_PER_LOOK: u64 = 16;
 /// Further rounds over all holders that a transfer with progress makes, and the pause before the first; it doubles.
-const ROUNDS_MAX: u32 = 3;
-const ROUND_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const ROUNDS_MAX: u32 = 3;
+pub(crate) const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// A transfer held up by the bandwidth looks so often whether somebody waits for it now.
 const PACE_LOOK: Duration = Duration::from_millis(100);
 

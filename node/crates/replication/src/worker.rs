@@ -31,6 +31,8 @@ const RELOAD_MS_MIN: u64 = 50;
 const FIRST_PAGE_MS: u64 = 5_000;
 /// Flights, landed ones that wait for their settlement included, beyond which no more begin.
 const UNSETTLED_MAX: usize = 256;
+/// Urged digests that one round looks at.
+const URGENT_LOOKED_AT_MAX: usize = 2_000;
 /// Pages without work that one round skips.
 const PAGES_PER_ROUND: usize = 4;
 
@@ -150,29 +152,33 @@ async fn close_candidates(
     in_flight: &BTreeSet<Digest>,
     slots: usize,
 ) -> Result<Vec<Candidate>, view::Error> {
-    let urgent: BTreeSet<Digest> = core.urgent().into_iter().collect();
+    let now_ms = core.now_ms();
+    let close = slots * SMALL_BATCH_BLOBS_MAX;
+    let mut urgent: BTreeSet<Digest> = core.urgent().into_iter().collect();
+    urgent.retain(|digest| !in_flight.contains(digest) && core.retry_at_ms(digest) <= now_ms);
     let mut rows: Vec<&rows::Wanted> =
         window.rows.iter().filter(|row| !in_flight.contains(&row.digest) && !urgent.contains(&row.digest)).collect();
     rows.sort_by_key(|row| (core.retry_at_ms(&row.digest), row.since_ms, row.digest));
-    let close = slots * SMALL_BATCH_BLOBS_MAX;
-    let looked_at: Vec<(Digest, Urgency, u64)> = urgent
-        .iter()
-        .filter(|digest| !in_flight.contains(digest))
-        .map(|digest| (*digest, Urgency::Waited, 0))
-        .chain(rows.into_iter().map(|row| (row.digest, Urgency::Backlog, row.since_ms)))
-        .take(close)
-        .collect();
-    let retries: BTreeMap<Digest, u64> =
-        looked_at.iter().map(|(digest, ..)| (*digest, core.retry_at_ms(digest))).collect();
+    let backlog: Vec<(Digest, u64, u64)> =
+        rows.into_iter().take(close).map(|row| (row.digest, row.since_ms, core.retry_at_ms(&row.digest))).collect();
     let cluster = core.cluster.clone();
     blocking(move || {
-        let mut candidates = Vec::new();
-        for (digest, urgency, since_ms) in looked_at {
+        let look = |digest, urgency, since_ms, retry_at_ms| {
             let facts = cluster.facts(&digest)?;
-            let Some(blob) = facts.blob.filter(|_| facts.wanted) else { continue };
-            let retry_at_ms = retries.get(&digest).copied().unwrap_or(0);
+            let Some(blob) = facts.blob.filter(|_| facts.wanted) else { return Ok::<_, view::Error>(None) };
             let holders = facts.holders;
-            candidates.push(Candidate { digest, size: blob.size, since_ms, urgency, retry_at_ms, holders });
+            Ok(Some(Candidate { digest, size: blob.size, since_ms, urgency, retry_at_ms, holders }))
+        };
+        let mut candidates = Vec::new();
+        // Many are urged that are not lacking here: they take no place, and waiting clients leave half to the backlog.
+        for digest in urgent.into_iter().take(URGENT_LOOKED_AT_MAX) {
+            if candidates.len() >= close / 2 {
+                break;
+            }
+            candidates.extend(look(digest, Urgency::Waited, 0, 0)?);
+        }
+        for (digest, since_ms, retry_at_ms) in backlog.into_iter().take(close - candidates.len()) {
+            candidates.extend(look(digest, Urgency::Backlog, since_ms, retry_at_ms)?);
         }
         Ok(candidates)
     })

@@ -226,7 +226,7 @@ impl Node {
         self.tasks.spawn(TaskKind::Worker, "backlog", crate::worker::run(self.core.clone()));
     }
 
-    async fn upload(&self, bytes: &Bytes) -> SessionKey {
+    pub(crate) async fn upload(&self, bytes: &Bytes) -> SessionKey {
         let repository = RepositoryName::parse("test").unwrap();
         let session = self.core.blobs.create_upload(repository).await.unwrap();
         let body = bytes.clone();
