@@ -8,5 +8,4 @@ mod life;
 mod manifests;
 mod random;
 mod tags;
-mod throughput;
 mod world;
