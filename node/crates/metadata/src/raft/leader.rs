@@ -186,6 +186,9 @@ impl Term {
         }
         let (hash_index, hash) = member.file().last_tick().unwrap_or((Revision(0), [0; 32]));
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        // Counted from now on, whatever comes of it: a tick in doubt may still be applied, and cluster time never runs
+        // ahead.
+        self.last_tick = Some((now, index));
         let applied = member.propose(system(), Command::Tick { elapsed_ms, hash_index, hash }).await?;
         self.last_tick = Some((now, applied.revision));
         Ok(())
@@ -435,7 +438,14 @@ pub(crate) async fn mint(member: &Member, node: NewNode, replace: Option<NodeId>
     let waiting = view.nodes()?.into_iter().find(|row| {
         !row.removed && row.peer_address == node.peer_address && stores.iter().all(|store| store.node != row.id)
     });
+    // One that votes has promised things: its id is never given to an empty log.
+    let votes = |node: NodeId| {
+        let metrics = member.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().any(|id| id == node.0)
+    };
     if let Some(row) = waiting
+        && !votes(row.id)
         && view.region(row.region)?.is_some_and(|region| region.name == node.region)
     {
         return Ok(Minting::Minted(row.id, row.region));

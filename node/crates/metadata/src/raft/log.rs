@@ -104,7 +104,7 @@ impl LogStore {
     }
 
     fn read_recent(&self, start: u64, end: u64) -> io::Result<Option<Vec<Entry>>> {
-        let found: Vec<Arc<[u8]>> = {
+        let found: Vec<Bytes> = {
             let state = self.shared.lock();
             match state.recent.front() {
                 Some((first, _)) if *first <= start => {}
@@ -112,15 +112,15 @@ impl LogStore {
             }
             let skip = usize::try_from(start - state.recent[0].0).unwrap_or(usize::MAX);
             let mut bytes = 0;
-            let within = |(index, value): &&(u64, Arc<[u8]>)| {
+            let within = |(index, value): &&(u64, Bytes)| {
                 let fits = bytes == 0 || bytes + value.len() <= limits::BATCH_BYTES_MAX;
                 bytes += value.len();
                 *index < end && fits
             };
             state.recent.iter().skip(skip).take_while(within).map(|(_, value)| value.clone()).collect()
         };
-        let decode = |value: &Arc<[u8]>| wire::decode_entry(Bytes::copy_from_slice(value)).map_err(io::Error::from);
-        found.iter().map(decode).collect::<io::Result<_>>().map(Some)
+        let decode = |value: Bytes| wire::decode_entry(value).map_err(io::Error::from);
+        found.into_iter().map(decode).collect::<io::Result<_>>().map(Some)
     }
 
     fn read_disk(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -195,8 +195,22 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
+        use futures_util::StreamExt;
+        // What is applied must be without a gap: a missing entry is an error here, not the end.
         let (start, end) = bounds(&range);
-        self.clone().chunks(start, end)
+        let mut next = start;
+        self.clone()
+            .chunks(start, end)
+            .map(move |entry| {
+                let entry = entry?;
+                if entry.log_id.index != next {
+                    let detail = format!("log entry {next} is missing, {} follows", entry.log_id.index);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+                }
+                next += 1;
+                Ok(entry)
+            })
+            .boxed()
     }
 
     async fn leader_bounded_stream<RB>(
@@ -268,14 +282,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let mut encoded = Vec::new();
+        let encoded: Vec<(LogId, Bytes)> =
+            entries.into_iter().map(|entry| (entry.log_id, Bytes::from(wire::encode_entry(&entry)))).collect();
         {
             let mut state = self.shared.lock();
-            for entry in entries {
-                let bytes: Arc<[u8]> = wire::encode_entry(&entry).into();
-                state.last = Some(entry.log_id);
-                state.remember(entry.log_id.index, bytes.clone());
-                encoded.push((entry.log_id, bytes));
+            for (log_id, bytes) in &encoded {
+                state.last = Some(*log_id);
+                state.remember(log_id.index, bytes.clone());
             }
         }
         self.order(Order::Append { entries: encoded, flushed: callback }).await

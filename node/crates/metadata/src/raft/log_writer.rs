@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use domain::limits;
 use kv::ledger::{Error, Ledger, Sync, Table};
 use openraft::storage::IOFlushed;
@@ -31,7 +32,7 @@ pub(crate) const QUEUE: usize = 1024;
 /// What the writer is asked to do; orders take effect in the order they were sent.
 pub(crate) enum Order {
     /// Append entries, encoded.
-    Append { entries: Vec<(LogId, Arc<[u8]>)>, flushed: IOFlushed<TypeConfig> },
+    Append { entries: Vec<(LogId, Bytes)>, flushed: IOFlushed<TypeConfig> },
     /// Remove every entry with an index of at least `from`.
     Truncate { from: u64, done: oneshot::Sender<io::Result<()>> },
     /// Remove entries up to `upto`, in steps.
@@ -57,7 +58,7 @@ pub(crate) struct SharedState {
     /// Bytes of entries in the file.
     pub(crate) bytes: u64,
     /// Newest entries, encoded: all that are not flushed yet, and some more.
-    pub(crate) recent: VecDeque<(u64, Arc<[u8]>)>,
+    pub(crate) recent: VecDeque<(u64, Bytes)>,
     pub(crate) recent_bytes: usize,
     /// Highest flushed index.
     pub(crate) flushed: u64,
@@ -74,7 +75,7 @@ impl Shared {
 
 impl SharedState {
     /// Keeps an accepted entry at hand.
-    pub(crate) fn remember(&mut self, index: u64, bytes: Arc<[u8]>) {
+    pub(crate) fn remember(&mut self, index: u64, bytes: Bytes) {
         self.recent_bytes += bytes.len();
         self.recent.push_back((index, bytes));
         self.trim();
@@ -157,7 +158,13 @@ fn answer(shared: &Shared, batch: Vec<Order>, outcome: &Result<(), Error>) {
                 flushed.io_completed(result());
             }
             // Whoever asked may have gone away.
-            Order::Truncate { done, .. } | Order::Vote { done, .. } => drop(done.send(result())),
+            Order::Truncate { from, done } => {
+                let mut state = shared.lock();
+                state.flushed = state.flushed.min(from.saturating_sub(1));
+                drop(state);
+                drop(done.send(result()));
+            }
+            Order::Vote { done, .. } => drop(done.send(result())),
             Order::Purge { .. } => {}
         }
     }

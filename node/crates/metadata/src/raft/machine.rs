@@ -56,6 +56,7 @@ impl StateFile {
     ) -> io::Result<Self> {
         let applied = Self::meta_of(&ledger.read().map_err(storage)?)?.last_log_id.map_or(0, |id| id.index);
         let folder = path.parent().unwrap_or(Path::new(".")).join("snapshots");
+        remove_unfinished(&folder);
         Ok(StateFile {
             path,
             snapshots: folder,
@@ -188,19 +189,25 @@ impl StateFile {
 
     /// Replaces the state file by a received one: rename, directory sync, swap. Blocking.
     fn install(&self, received: &Path) -> io::Result<()> {
+        // Stamped before it takes the name: a crash in between must not leave a file that the next start disowns.
+        write_stamp(&Ledger::open(received, self.cache_bytes / 8, TABLES).map_err(storage)?, &self.stamp)?;
         std::fs::rename(received, &self.path)?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::File::open(folder)?.sync_all()?;
         let ledger = Ledger::open(&self.path, self.cache_bytes, TABLES).map_err(storage)?;
-        write_stamp(&ledger, &self.stamp)?;
         let index = Self::meta_of(&ledger.read().map_err(storage)?)?.last_log_id.map_or(0, |id| id.index);
-        *self.ledger.write().unwrap_or_else(PoisonError::into_inner) = ledger;
+        let old = {
+            let mut current = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, ledger)
+        };
         self.dirty.send_replace(0);
         for watch in &self.watches {
             watch.send_replace(index);
         }
         self.applied.send_replace(index);
         tracing::info!(log_index = index, "snapshot installed");
+        // Closing the old file syncs it: not while anybody waits for the lock.
+        drop(old);
         Ok(())
     }
 
@@ -230,6 +237,17 @@ impl StateFile {
     pub(crate) async fn sync_off_thread(self: &Arc<Self>) -> io::Result<()> {
         let file = self.clone();
         tokio::task::spawn_blocking(move || file.sync()).await.map_err(storage)?
+    }
+}
+
+/// State files that were received but never installed, by a process that has ended.
+fn remove_unfinished(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().contains(".state") {
+            // One that stays is only space.
+            drop(std::fs::remove_file(entry.path()));
+        }
     }
 }
 

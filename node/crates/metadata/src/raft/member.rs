@@ -50,7 +50,9 @@ struct Inner {
     quorum: watch::Sender<Quorum>,
     claim: watch::Sender<Option<StoreClaim>>,
     diverged: AtomicBool,
-    receiving: tokio::sync::Mutex<()>,
+    /// This node ends by its own wish.
+    stopping: AtomicBool,
+    receiving: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// When the leader, and when a quorum, was last heard.
@@ -79,7 +81,8 @@ impl Member {
                 quorum: watch::Sender::new(quorum),
                 claim: watch::Sender::new(None),
                 diverged: AtomicBool::new(false),
-                receiving: tokio::sync::Mutex::new(()),
+                stopping: AtomicBool::new(false),
+                receiving: Arc::default(),
             }),
         }
     }
@@ -136,7 +139,7 @@ impl Member {
         &self.inner.claim
     }
 
-    pub(crate) fn receiving(&self) -> &tokio::sync::Mutex<()> {
+    pub(crate) fn receiving(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.inner.receiving
     }
 
@@ -225,12 +228,51 @@ impl Member {
                 *known = quorum;
                 changed
             });
+            if self.has_stopped() && !token.is_cancelled() {
+                self.await_restart().await;
+                return;
+            }
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() {
-                    tokio::time::sleep(step).await;
+                    if !self.inner.stopping.load(Ordering::Acquire) {
+                        self.await_restart().await;
+                    }
+                    return;
                 },
                 () = tokio::time::sleep(step) => {}
                 () = token.cancelled() => return,
+            }
+        }
+    }
+
+    /// Raft has ended by itself: its log or state failed, or it broke an invariant of its own.
+    fn has_stopped(&self) -> bool {
+        let metrics = self.raft().metrics();
+        let stopped = metrics.borrow_watched().running_state.is_err();
+        !self.inner.stopping.load(Ordering::Acquire) && (stopped || self.log().failed().is_some())
+    }
+
+    /// Pulls go on from local state for as long as the disk fails; once it answers, the process ends so that whoever
+    /// runs it starts it anew with a working Raft (design §11).
+    async fn await_restart(&self) {
+        tracing::error!("raft has stopped on this node: it takes no writes, pulls are served and marked stale");
+        self.note_quorum(&self.quorum());
+        let token = self.tasks().token();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                () = token.cancelled() => return,
+            }
+            let folder = self.config().data.clone();
+            let probe = tokio::task::spawn_blocking(move || storage_answers(&folder)).await;
+            match probe {
+                Ok(Ok(())) => {
+                    tracing::error!("storage answers, the node ends to be started anew");
+                    self.tasks().fail();
+                    return;
+                }
+                Ok(Err(error)) => tracing::warn!(error = %error, "storage of raft does not answer yet"),
+                Err(_) => return,
             }
         }
     }
@@ -267,6 +309,7 @@ impl Member {
             // Without a successor in time the others elect one.
             drop(tokio::time::timeout(self.timing().election_max, moved).await);
         }
+        self.inner.stopping.store(true, Ordering::Release);
         if let Err(error) = self.raft().shutdown().await {
             tracing::warn!(error = %error, "raft did not stop cleanly");
         }
@@ -288,4 +331,15 @@ impl Member {
 fn leads_with_quorum(metrics: &RaftMetrics, lease: Duration) -> bool {
     let alone = metrics.membership_config.voter_ids().count() == 1;
     alone || metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < lease)
+}
+
+/// Whether the data directory takes a durable write.
+fn storage_answers(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let path = folder.join("probe");
+    let mut file = std::fs::File::create(&path)?;
+    file.write_all(&[0; 4096])?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::remove_file(path)
 }

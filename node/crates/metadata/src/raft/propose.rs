@@ -118,7 +118,12 @@ impl Member {
         }
         match quorum.leader {
             None => Attempt::NotLeader(None),
-            Some(node) if node == self.identity().node => self.submit(proposal.clone()).await,
+            Some(node) if node == self.identity().node => {
+                // A leader that was cut off keeps what it appended until it hears of another: nobody waits for that.
+                let left = UNRESOLVED_MAX.saturating_sub(started.elapsed());
+                let submitted = tokio::time::timeout(left, self.submit(proposal.clone())).await;
+                submitted.unwrap_or(Attempt::Unknown)
+            }
             Some(node) => {
                 let left = UNRESOLVED_MAX.saturating_sub(started.elapsed());
                 self.forward(node, proposal.clone(), left).await

@@ -125,6 +125,9 @@ impl Metadata for Service {
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         use pb::propose_reply::Result as Wire;
         let pb::ProposeRequest { proposal } = request.into_inner();
+        // What no node could decode would stop every node that applies it.
+        crate::wire::decode_proposal(proposal.clone())
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
         let result = match self.member.submit(proposal).await {
             Attempt::Applied { index, revision, outcome } => Wire::Applied(pb::Applied {
                 index: index.0,

@@ -45,31 +45,50 @@ pub(crate) struct SpoolFile {
 /// The spool of this node, at most one at a time, shared by the transfers to all peers.
 #[derive(Default)]
 pub(crate) struct Spools {
-    current: Mutex<Option<(SpoolFile, Instant)>>,
+    current: Mutex<Option<Current>>,
     making: Mutex<()>,
 }
 
+struct Current {
+    file: SpoolFile,
+    /// When the last transfer ended.
+    idle_since: Instant,
+    /// Transfers that use the file now.
+    users: usize,
+}
+
+/// A transfer's hold on the spool; while it lives the file stays and the log behind it too.
+pub(crate) struct Hold {
+    state: Arc<StateFile>,
+    pub(crate) file: SpoolFile,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut current = self.state.spools().current();
+        if let Some(held) = current.as_mut()
+            && held.file.path == self.file.path
+        {
+            held.users = held.users.saturating_sub(1);
+            held.idle_since = clock::now();
+        }
+    }
+}
+
 impl Spools {
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<(SpoolFile, Instant)>> {
-        // An option that is replaced whole.
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
+        // An option that is replaced whole, and counters.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transfer made progress.
-    pub(crate) fn touch(&self) {
-        if let Some((_, at)) = self.current().as_mut() {
-            *at = clock::now();
-        }
-    }
-
-    /// Whether a transfer still progresses: neither may the log be purged past its snapshot nor a newer one be built,
-    /// for the library would then take the peer to be at the newer one.
+    /// Whether a transfer progresses, or broke off just now: neither may the log be purged past its snapshot nor a newer
+    /// one be built, for the library would then take the peer to be at the newer one.
     pub(crate) fn is_active(&self) -> bool {
         let mut current = self.current();
         match current.as_ref() {
-            Some((_, at)) if at.elapsed() < IDLE_MAX => true,
-            Some((file, _)) => {
-                drop(std::fs::remove_file(&file.path));
+            Some(held) if held.users > 0 || held.idle_since.elapsed() < IDLE_MAX => true,
+            Some(held) => {
+                drop(std::fs::remove_file(&held.file.path));
                 *current = None;
                 false
             }
@@ -77,10 +96,10 @@ impl Spools {
         }
     }
 
-    /// The transfer is over: the file goes.
+    /// A transfer is through: without another user the file goes at once.
     pub(crate) fn finish(&self, path: &Path) {
         let mut current = self.current();
-        if current.as_ref().is_some_and(|(file, _)| file.path == path) {
+        if current.as_ref().is_some_and(|held| held.file.path == path && held.users <= 1) {
             drop(std::fs::remove_file(path));
             *current = None;
         }
@@ -88,19 +107,21 @@ impl Spools {
 
     /// The spooled file, made now unless there is one that is not older than `least`: what the library believes the
     /// peer to hold after the transfer. Blocking.
-    pub(crate) fn get(&self, state: &StateFile, least: &SnapshotMeta) -> io::Result<SpoolFile> {
-        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((file, _)) = self.current().as_ref()
-            && file.meta.last_log_id >= least.last_log_id
+    pub(crate) fn get(state: &Arc<StateFile>, least: &SnapshotMeta) -> io::Result<Hold> {
+        let spools = state.spools();
+        let _one = spools.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = spools.current().as_mut()
+            && held.file.meta.last_log_id >= least.last_log_id
         {
-            return Ok(file.clone());
+            held.users += 1;
+            return Ok(Hold { state: state.clone(), file: held.file.clone() });
         }
         let file = spool(state)?;
         if file.meta.last_log_id < least.last_log_id {
             return Err(io::Error::other("the state is older than the snapshot that was promised"));
         }
-        *self.current() = Some((file.clone(), clock::now()));
-        Ok(file)
+        *spools.current() = Some(Current { file: file.clone(), idle_since: clock::now(), users: 1 });
+        Ok(Hold { state: state.clone(), file })
     }
 }
 

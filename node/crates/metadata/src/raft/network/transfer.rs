@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{NodeId, limits};
 use proto::raft as pb;
-use runtime::clock;
+use runtime::{TaskKind, clock, random};
 use tokio::io::AsyncWriteExt;
 use tonic::Status;
 
 use crate::raft::member::Member;
 use crate::raft::network::client::Client;
-use crate::raft::snapshot::{self, Spool, SpoolFile};
+use crate::raft::snapshot::{self, Spool, SpoolFile, Spools};
 use crate::raft::types::{SnapshotMeta, Vote};
 use crate::raft::wire;
 
@@ -44,11 +44,12 @@ pub(crate) async fn send(
         Ok(Err(status)) => return Err(status),
         Err(_) => return Err(Status::deadline_exceeded("the peer does not answer")),
     }
-    let file = {
+    let hold = {
         let state = state.clone();
-        let making = move || state.spools().get(&state, &meta);
+        let making = move || Spools::get(&state, &meta);
         tokio::task::spawn_blocking(making).await.map_err(internal)?.map_err(internal)?
     };
+    let file = hold.file.clone();
     let head = head_of(&vote, &file);
     let offering = client.offer_snapshot(head.clone());
     let offset = tokio::time::timeout(CHUNK_WAIT_MAX, offering)
@@ -58,10 +59,8 @@ pub(crate) async fn send(
         .offset;
     tracing::info!(peer = %target, bytes = file.bytes, offset, "snapshot transfer begins");
     let chunks = {
-        let state = state.clone();
         let path = file.path.clone();
         futures_util::stream::unfold((Some(head), offset), move |(head, offset)| {
-            let state = state.clone();
             let path = path.clone();
             async move {
                 let reading = tokio::task::spawn_blocking(move || read_chunk(&path, offset));
@@ -73,7 +72,6 @@ pub(crate) async fn send(
                 if data.is_empty() && head.is_none() {
                     return None;
                 }
-                state.spools().touch();
                 let next = offset + data.len() as u64;
                 Some((pb::SnapshotChunk { head, offset, data }, (None, next)))
             }
@@ -140,12 +138,27 @@ pub(crate) async fn offered(member: &Member, head: pb::SnapshotHead) -> Result<u
 }
 
 /// Receives the rest of an offered snapshot, builds the state file and has it installed.
+///
+/// What was received is built and installed by a task of its own: a sender that gives up meanwhile must not leave a
+/// half-built file to the library.
 pub(crate) async fn receive(member: &Member, mut chunks: tonic::Streaming<pb::SnapshotChunk>) -> Result<Vote, Status> {
-    let Ok(_one) = member.receiving().try_lock() else {
+    let Ok(one) = member.receiving().clone().try_lock_owned() else {
         return Err(Status::unavailable("a snapshot is being received"));
     };
-    let started = clock::now();
     let head = fill(member, &mut chunks).await?;
+    let (done, installed) = tokio::sync::oneshot::channel();
+    let owner = member.clone();
+    member.tasks().spawn(TaskKind::Transfer, "snapshot-install", async move {
+        let result = install(&owner, head).await;
+        drop(one);
+        // The sender may have gone away.
+        drop(done.send(result));
+    });
+    installed.await.map_err(|_| Status::unavailable("this node is stopping"))?
+}
+
+async fn install(member: &Member, head: pb::SnapshotHead) -> Result<Vote, Status> {
+    let started = clock::now();
     let pb::SnapshotHead { vote, last, membership, bytes, blake3 } = head;
     let vote = vote.map(wire::vote_from_wire).ok_or_else(|| Status::invalid_argument("vote is missing"))?;
     let membership = membership.ok_or_else(|| Status::invalid_argument("membership is missing"))?;
@@ -155,7 +168,9 @@ pub(crate) async fn receive(member: &Member, mut chunks: tonic::Streaming<pb::Sn
     };
     let blake3: [u8; 32] = blake3.as_ref().try_into().map_err(|_| Status::invalid_argument("hash is not 32 bytes"))?;
     let files = incoming(member);
-    let target = member.file().snapshots().join("state.new");
+    // A name of its own: the library may still hold that of an earlier attempt.
+    let name = domain::digest::encode_hex(&random::bytes::<8>());
+    let target = member.file().snapshots().join(format!("{name}.state"));
     let built = {
         let (part, target) = (files.part.clone(), target.clone());
         tokio::task::spawn_blocking(move || snapshot::build(&part, blake3, &target)).await.map_err(internal)?
