@@ -176,7 +176,7 @@ sections! {
     /// Copies between regions.
     Replication in replication {
         /// Blobs fetched at once.
-        fetches_max: Count = Set("8");
+        fetches_max: Count = Set("4");
         /// Most that background fetches take together; what somebody waits for is not held up. Unset: no limit.
         bandwidth: Option<Bandwidth> = Unset("\"100MiB/s\"");
     }

@@ -40,7 +40,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            fetches_max: 8,
+            fetches_max: 4,
             bandwidth: None,
             flights_max: 32,
             serves_max: 64,

@@ -65,6 +65,9 @@ pub(crate) fn raft_config(timing: &Timing, cluster: String) -> Result<Arc<openra
         election_timeout_min: ms(timing.election_min),
         election_timeout_max: ms(timing.election_max),
         enable_pre_vote: Some(true),
+        // A leader replicates entries before its own disk has them. Restored as leader of the same term after a crash, it
+        // could write other entries under ids that a follower holds already: the histories would part.
+        enable_leader_restore: Some(false),
         max_payload_entries: limits::BATCH_ENTRIES_MAX as u64,
         max_append_entries: Some(limits::BATCH_ENTRIES_MAX as u64 * 4),
         api_channel_size: Some(4096),

@@ -206,12 +206,23 @@ fn write(ledger: &Ledger, shared: &Shared, batch: &[Order], purging: &mut Option
         facts.put(BYTES, &bytes.to_be_bytes())?;
         // Never beyond this very batch: a committed index above the flushed log would brick the node (ground.md §4).
         let committed = shared.lock().committed;
-        if let Some(committed) = committed.min(last_written) {
+        if let Some(committed) = committed_in(committed, last_written) {
             facts.put(COMMITTED, &wire::encode_log_id(&committed))?;
         }
         shared.lock().bytes = bytes;
     }
     write.commit(Sync::Durable)
+}
+
+/// What is committed of a batch that ends with `last_written`. A committed id of a later leader says nothing about what
+/// an earlier one wrote: that may be truncated by the very next order.
+fn committed_in(committed: Option<LogId>, last_written: Option<LogId>) -> Option<LogId> {
+    let (committed, last) = (committed?, last_written?);
+    if committed.index <= last.index && committed <= last {
+        Some(committed)
+    } else {
+        (committed.leader_id == last.leader_id).then_some(last)
+    }
 }
 
 fn truncate(entries: &mut Table<'_>, from: u64) -> Result<u64, Error> {
@@ -226,4 +237,21 @@ fn purge(entries: &mut Table<'_>, upto: u64) -> Result<(u64, bool), Error> {
     let bounds = (Bound::Unbounded, Bound::Included(&upto[..]));
     let (removed, bytes) = entries.delete_range_counted(bounds, PURGE_STEP)?;
     Ok((bytes, removed < PURGE_STEP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::LeaderId;
+
+    #[test]
+    fn a_later_leaders_commit_says_nothing_of_an_earlier_leaders_tail() {
+        let id = |term, index| Some(LogId::new(LeaderId { term, node_id: 1 }, index));
+        assert_eq!(committed_in(id(1, 5), id(1, 9)), id(1, 5));
+        assert_eq!(committed_in(id(1, 5), id(2, 9)), id(1, 5));
+        assert_eq!(committed_in(id(1, 9), id(1, 5)), id(1, 5), "never beyond the batch");
+        assert_eq!(committed_in(id(2, 50), id(1, 60)), None, "the tail of term 1 may be truncated next");
+        assert_eq!(committed_in(None, id(1, 1)), None);
+        assert_eq!(committed_in(id(1, 1), None), None);
+    }
 }
