@@ -182,7 +182,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             sent = sending => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(status) => {
-                    tracing::warn!(peer = %self.target, error = %status, "snapshot transfer broke off, it will resume");
+                    // A peer that is away is nothing new every time it is tried.
+                    if status.code() == tonic::Code::Unavailable {
+                        tracing::debug!(peer = %self.target, error = %status, "peer takes no snapshot now");
+                    } else {
+                        tracing::info!(peer = %self.target, error = %status, "snapshot transfer broke off, it will resume");
+                    }
                     tokio::time::sleep(RECONNECT_DELAY).await;
                     Err(from_status(&status).into())
                 }
