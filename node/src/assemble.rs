@@ -40,6 +40,7 @@ impl House {
     /// `tasks` owns the work of the rooms, `requests` that of the clients, which ends first.
     pub fn new(config: Config, tasks: Tasks, requests: Tasks, identity: Identity) -> Arc<Self> {
         let phase = PhaseCell::default();
+        let registry = Switch::new(http::closed(requests.clone()));
         let house = Arc::new(House {
             config,
             tasks,
@@ -48,7 +49,7 @@ impl House {
             phase,
             identity,
             peers: Switch::new(Router::new()),
-            registry: Switch::new(http::closed()),
+            registry,
             started: runtime::clock::now(),
             birth: Mutex::new(()),
         });

@@ -31,7 +31,7 @@ async fn head(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<
     let found = asking.registry().blob_head(name, digest, asking.asked).await?;
     let response = described(asking, digest, &found);
     if headers::if_none_match(&asking.headers, &tag(&digest)) {
-        return headers::finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+        return headers::not_modified(response);
     }
     let response = response.header(header::CONTENT_LENGTH, found.row.size);
     headers::finish(response.header(header::CONTENT_TYPE, "application/octet-stream"), Body::empty())
@@ -41,7 +41,7 @@ async fn get(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<R
     let found = asking.registry().blob_find(name, digest, asking.asked).await?;
     let response = described(asking, digest, &found);
     if headers::if_none_match(&asking.headers, &tag(&digest)) {
-        return headers::finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+        return headers::not_modified(response);
     }
     let size = found.row.size;
     match requested(asking, &digest, size) {
@@ -66,8 +66,10 @@ async fn get(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<R
             }
         },
         Requested::Unsatisfiable => {
-            let response = response
+            // Not to be kept, so without what says how long the blob may be.
+            let response = headers::with_as_of(Response::builder(), found.as_of, asking.registry().region())
                 .status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))
                 .header(header::CONTENT_RANGE, format!("bytes */{size}"))
                 .header(header::CONTENT_LENGTH, 0);
             headers::finish(response, Body::empty())
@@ -149,7 +151,7 @@ fn tag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-/// What every answer about a blob says.
+/// What every answer with a blob, or with a part of it, says.
 fn described(asking: &Asking, digest: Digest, found: &Found) -> Builder {
     let response = Response::builder()
         .header(headers::DIGEST, digest.to_string())

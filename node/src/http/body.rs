@@ -1,6 +1,7 @@
 //! Bodies: of requests, watched for idleness and drained when they are refused; of answers, counted while they stream.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::{HeaderMap, header};
 use http_body::{Body as _, Frame, SizeHint};
 use registry::upload::BodyError;
 use runtime::{TaskKind, Tasks};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 /// Bytes of a refused body that are read, so that its client gets to see the answer instead of a reset. Unit: bytes.
@@ -57,23 +58,40 @@ impl RequestBody {
         self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// The whole body, if it is not longer than `bytes_max`.
-    pub(super) async fn collect(mut self, bytes_max: usize) -> Result<Bytes, CollectError> {
+    /// The whole body, if it is not longer than `bytes_max`, with its share of `budget` (unit: bytes). The share grows
+    /// with what has come, so that a client that only announces bytes takes none from the others; each piece waits for
+    /// its part of it for `turn_max`.
+    pub(super) async fn collect(
+        mut self,
+        bytes_max: usize,
+        budget: &Arc<Semaphore>,
+        turn_max: Duration,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), CollectError> {
         if let Some(announced) = self.announced.filter(|announced| *announced > bytes_max as u64) {
             return Err(CollectError::TooLarge { given: usize::try_from(announced).unwrap_or(usize::MAX) });
         }
         let mut whole = BytesMut::new();
+        let mut share = turn(budget, 0, turn_max).await?;
         while let Some(piece) = self.next().await {
             let piece = piece.map_err(CollectError::Broken)?;
             if whole.len() + piece.len() > bytes_max {
                 return Err(CollectError::TooLarge { given: whole.len() + piece.len() });
             }
+            share.merge(turn(budget, piece.len(), turn_max).await?);
             if whole.is_empty() && self.is_empty() {
-                return Ok(piece);
+                return Ok((piece, share));
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), share))
+    }
+}
+
+async fn turn(budget: &Arc<Semaphore>, bytes: usize, turn_max: Duration) -> Result<OwnedSemaphorePermit, CollectError> {
+    let bytes = u32::try_from(bytes).map_err(|_| CollectError::Busy)?;
+    match tokio::time::timeout(turn_max, budget.clone().acquire_many_owned(bytes)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(CollectError::Busy),
     }
 }
 
@@ -85,6 +103,8 @@ pub(super) enum CollectError {
         /// Bytes announced, or seen so far.
         given: usize,
     },
+    /// Other bodies take the whole budget.
+    Busy,
     /// It broke off.
     Broken(BodyError),
 }
@@ -174,5 +194,32 @@ impl http_body::Body for Guarded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(pieces: Vec<Bytes>, tasks: &Tasks) -> RequestBody {
+        let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+        RequestBody::new(Body::from_stream(pieces), &HeaderMap::new(), Duration::from_mins(1), tasks.clone())
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_of_the_budget_what_has_come() {
+        let tasks = Tasks::new();
+        let budget = Arc::new(Semaphore::new(5));
+        let pieces = || vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")];
+        let collected = body(pieces(), &tasks).collect(10, &budget, Duration::ZERO).await;
+        let Ok((bytes, share)) = collected else { panic!("not collected") };
+        assert_eq!((bytes.as_ref(), share.num_permits(), budget.available_permits()), (&b"abc"[..], 3, 2));
+        let refused = body(pieces(), &tasks).collect(10, &budget, Duration::ZERO).await;
+        assert!(matches!(refused, Err(CollectError::Busy)));
+        assert_eq!(budget.available_permits(), 2);
+        drop(share);
+        let refused = body(pieces(), &tasks).collect(2, &budget, Duration::ZERO).await;
+        assert!(matches!(refused, Err(CollectError::TooLarge { given: 3 })));
+        assert_eq!(budget.available_permits(), 5);
     }
 }

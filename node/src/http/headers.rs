@@ -1,9 +1,13 @@
 //! Headers of our own, of OCI and of Docker; conditions on entity tags.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
+use bytes::Bytes;
 use domain::{RegionName, Revision};
+use futures_util::stream;
 use http::response::Builder;
-use http::{HeaderMap, HeaderName, Response, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use registry::{AsOf, Asked, Consistency};
 
 use super::error::{Code, Failure};
@@ -55,6 +59,13 @@ pub(super) fn with_as_of(response: Builder, as_of: AsOf, region: &RegionName) ->
 /// Builds the response. It fails only for header values that were not made of checked text.
 pub(super) fn finish(response: Builder, body: Body) -> Result<Response<Body>, Failure> {
     response.body(body).map_err(|error| Failure::internal(&error))
+}
+
+/// HTTP 304. Its body has no known length: an empty one would be given `Content-Length: 0`, which is not the length of
+/// what the client has. Source: RFC 9110 §8.6.
+pub(super) fn not_modified(response: Builder) -> Result<Response<Body>, Failure> {
+    let nothing = stream::empty::<Result<Bytes, Infallible>>();
+    finish(response.status(StatusCode::NOT_MODIFIED), Body::from_stream(nothing))
 }
 
 /// Entity tags of a header, over all its lines; `None` when it is absent.

@@ -1,7 +1,9 @@
 //! The listening socket: connections, their limits and their end.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,14 +12,18 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use runtime::{TaskKind, Tasks};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Connections open at once. More wait in the listen queue, where they cost the node nothing.
 const CONNECTIONS_MAX: usize = 4096;
 /// Longest time for a request's head, idle time before it included.
 const HEAD_MAX: Duration = Duration::from_mins(2);
+/// Longest time in which a client takes nothing of an answer: it holds a place among the requests.
+const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
 /// Pause after a failed accept: it fails again at once while no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,7 +71,8 @@ async fn connection(stream: TcpStream, routes: Router, ended: CancellationToken)
     let service = TowerToHyperService::new(routes);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serving =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, WRITE_STALL_MAX)), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         () = ended.cancelled() => {
@@ -76,5 +83,87 @@ async fn connection(stream: TcpStream, routes: Router, ended: CancellationToken)
     if let Err(error) = served {
         // Clients close early as they please; that is no event of ours.
         tracing::debug!(error = %error, "connection ended early");
+    }
+}
+
+/// A connection whose writes fail once the other side has taken nothing for too long.
+struct Watched<S> {
+    stream: S,
+    stall_max: Duration,
+    /// Set while a write waits.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    fn new(stream: S, stall_max: Duration) -> Self {
+        Watched { stream, stall_max, stall: None }
+    }
+
+    fn watch(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall_max = self.stall_max;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
+        let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long"));
+        stall.as_mut().poll(context).map(|()| late())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.watch(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut watched = Watched::new(near, Duration::from_millis(50));
+        let error = watched.write_all(b"12345678").await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut taken = [0; 4];
+        far.read_exact(&mut taken).await.expect("what was written");
+        watched.write_all(b"5678").await.expect("there is room again");
+        assert!(watched.stall.is_none());
     }
 }

@@ -14,6 +14,8 @@ use super::error::{Code, Failure};
 use super::headers::{self, Preconditions};
 use super::{Asking, query};
 
+/// Values of `tag` that are read at all, the same ones again included.
+const TAG_VALUES_MAX: usize = 1000;
 /// Lines of `OCI-Tag`.
 const TAG_LINES_MAX: usize = 32;
 /// Longest wait for other manifests to be read first.
@@ -45,7 +47,7 @@ async fn get(asking: &Asking, name: RepositoryName, reference: &Reference) -> Re
     let response = Response::builder().header(headers::DIGEST, found.digest.to_string()).header(header::ETAG, &tag);
     let response = headers::with_as_of(response, found.as_of, asking.registry().region());
     if headers::if_none_match(&asking.headers, &tag) {
-        return headers::finish(response.status(StatusCode::NOT_MODIFIED), Body::empty());
+        return headers::not_modified(response);
     }
     let response =
         response.header(header::CONTENT_TYPE, found.media_type).header(header::CONTENT_LENGTH, found.body.len());
@@ -101,15 +103,22 @@ fn tags(reference: &Reference, query: &query::Query) -> Result<Vec<Tag>, Failure
     if matches!(reference, Reference::Tag(_)) {
         return Ok(tags);
     }
+    let too_many = || {
+        let message = format!("a put may name {TAGS_PER_PUT_MAX} tags");
+        Failure::new(StatusCode::URI_TOO_LONG, Code::ManifestInvalid, message)
+    };
     for (count, text) in query.all("tag").enumerate() {
-        if count == TAGS_PER_PUT_MAX {
-            let message = format!("a put may name {TAGS_PER_PUT_MAX} tags");
-            return Err(Failure::new(StatusCode::URI_TOO_LONG, Code::ManifestInvalid, message));
+        if count == TAG_VALUES_MAX {
+            return Err(too_many());
         }
         let tag = Tag::parse(text).map_err(|error| Failure::bad(Code::ManifestInvalid, error))?;
-        if !tags.contains(&tag) {
-            tags.push(tag);
+        if tags.contains(&tag) {
+            continue;
         }
+        if tags.len() == TAGS_PER_PUT_MAX {
+            return Err(too_many());
+        }
+        tags.push(tag);
     }
     Ok(tags)
 }
@@ -129,27 +138,12 @@ fn condition(asking: &Asking) -> Result<Option<Condition>, Failure> {
 /// Reads the body, with its share of what all manifests being read may take together.
 async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, OwnedSemaphorePermit), Failure> {
     let too_large = |given: usize| Failure::from(manifest::Error::TooLarge { given });
-    let share = match body.announced() {
-        Some(announced) if announced > MANIFEST_BYTES_MAX as u64 => {
-            return Err(too_large(usize::try_from(announced).unwrap_or(usize::MAX)));
-        }
-        Some(announced) => u32::try_from(announced).unwrap_or(u32::MAX),
-        None => u32::try_from(MANIFEST_BYTES_MAX).unwrap_or(u32::MAX),
-    };
-    let turn = asking.door.manifest_bytes.clone().acquire_many_owned(share);
-    let mut permit = match tokio::time::timeout(TURN_MAX, turn).await {
-        Ok(Ok(permit)) => permit,
-        Ok(Err(_)) | Err(_) => return Err(Failure::too_many("too many manifests are being pushed at once")),
-    };
+    let budget = &asking.door.manifest_bytes;
     let broken = |detail: String| Failure::bad(Code::ManifestInvalid, format_args!("request body broke off: {detail}"));
-    match tokio::time::timeout(BODY_MAX, body.collect(MANIFEST_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => {
-            // From here on it holds what it is, and not what it might have been: it may wait long for its blobs.
-            let unused = permit.num_permits().saturating_sub(bytes.len());
-            drop(permit.split(unused));
-            Ok((bytes, permit))
-        }
+    match tokio::time::timeout(BODY_MAX, body.collect(MANIFEST_BYTES_MAX, budget, TURN_MAX)).await {
+        Ok(Ok(read)) => Ok(read),
         Ok(Err(CollectError::TooLarge { given })) => Err(too_large(given)),
+        Ok(Err(CollectError::Busy)) => Err(Failure::too_many("too many manifests are being pushed at once")),
         Ok(Err(CollectError::Broken(error))) => Err(broken(error.detail)),
         Err(_) => Err(broken(format!("it did not come within {} s", BODY_MAX.as_secs()))),
     }
@@ -181,7 +175,11 @@ mod tests {
         assert!(read(&digest, "tag=a&tag=.bad").is_err());
         let many = |count: usize| (0..count).map(|at| format!("tag=t{at}")).collect::<Vec<_>>().join("&");
         assert_eq!(read(&digest, &many(TAGS_PER_PUT_MAX)).map(|tags| tags.len()).ok(), Some(TAGS_PER_PUT_MAX));
-        let refused = read(&digest, &many(TAGS_PER_PUT_MAX + 1)).err().map(|failure| failure.into_response().status());
-        assert_eq!(refused, Some(StatusCode::URI_TOO_LONG));
+        let again = format!("{}&tag=t0", many(TAGS_PER_PUT_MAX));
+        assert_eq!(read(&digest, &again).map(|tags| tags.len()).ok(), Some(TAGS_PER_PUT_MAX));
+        for text in [many(TAGS_PER_PUT_MAX + 1), "tag=a&".repeat(TAG_VALUES_MAX + 1)] {
+            let refused = read(&digest, &text).err().map(|failure| failure.into_response().status());
+            assert_eq!(refused, Some(StatusCode::URI_TOO_LONG));
+        }
     }
 }

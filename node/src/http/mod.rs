@@ -26,6 +26,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use domain::RepositoryName;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use metadata::handle::Origin;
 use registry::{Asked, Handle};
@@ -110,9 +111,13 @@ pub fn router(registry: Handle, settings: Settings, tasks: Tasks) -> Router {
 }
 
 /// The routes of a node that has no rooms yet: 503 for the registry, 404 for the rest.
-pub fn closed() -> Router {
-    Router::new().fallback(async |request: Request<Body>| {
-        let path = request.uri().path();
+pub fn closed(tasks: Tasks) -> Router {
+    let idle_max = Settings::default().body_idle_max;
+    Router::new().fallback(async move |request: Request<Body>| {
+        let (parts, body) = request.into_parts();
+        // Drained when dropped, so that a client that is still sending gets to see the answer.
+        let _body = RequestBody::new(body, &parts.headers, idle_max, tasks);
+        let path = parts.uri.path();
         let failure = if path == "/v2" || path.starts_with("/v2/") {
             Failure::unavailable("this node does not belong to a cluster yet, or is still opening; retry in a moment")
         } else {
@@ -140,9 +145,13 @@ async fn serve_one(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
 }
 
 async fn respond(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    // Made before anything is refused: it is drained when dropped, so that a client that is still sending gets to see
+    // the answer.
+    let body = RequestBody::new(body, &parts.headers, door.settings.body_idle_max, door.tasks.clone());
     let mut response = match door.requests.clone().try_acquire_owned() {
         Ok(permit) => {
-            let response = answer(&door, request).await.unwrap_or_else(Failure::into_response);
+            let response = answer(&door, parts, body).await.unwrap_or_else(Failure::into_response);
             // A body that still streams counts as a request at work.
             response.map(|body| Body::new(Guarded::new(body, permit)))
         }
@@ -164,9 +173,7 @@ fn mark(response: &mut Response<Body>) {
     response.headers_mut().insert(name, HeaderValue::from_static("registry/2.0"));
 }
 
-async fn answer(door: &Arc<Door>, request: Request<Body>) -> Result<Response<Body>, Failure> {
-    let (parts, body) = request.into_parts();
-    let body = RequestBody::new(body, &parts.headers, door.settings.body_idle_max, door.tasks.clone());
+async fn answer(door: &Arc<Door>, parts: Parts, body: RequestBody) -> Result<Response<Body>, Failure> {
     let Some(path) = route::parse(parts.uri.path()) else { return Err(Failure::not_found(parts.uri.path())) };
     let Path { name, resource } = path;
     let allowed = resource.methods();
@@ -212,7 +219,7 @@ fn json_page(
     }
     response = headers::with_as_of(response, as_of, asking.registry().region());
     if headers::if_none_match(&asking.headers, &tag) {
-        return headers::finish(response.status(http::StatusCode::NOT_MODIFIED), Body::empty());
+        return headers::not_modified(response);
     }
     let response = response.header(header::CONTENT_TYPE, kind).header(header::CONTENT_LENGTH, body.len());
     headers::finish(response, if asking.is_head() { Body::empty() } else { Body::from(body) })

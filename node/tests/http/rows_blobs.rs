@@ -52,6 +52,11 @@ async fn blobs(world: &World) {
         world.head(&path).await.expect(200).is(b"").has("content-length", "3000").has("docker-content-digest", &digest);
         let tag = format!("\"{digest}\"");
         world.ask("GET", &path).header("if-none-match", tag).send().await.expect(304).is(b"");
+        for method in ["GET", "HEAD"] {
+            let same = world.ask(method, &path).header("if-none-match", "*").send().await.expect(304);
+            assert_eq!((same.header("content-length"), same.header("transfer-encoding")), (None, None), "{method}");
+            assert!(same.header("etag").is_some() && same.header("cache-control").is_some(), "{method}");
+        }
         // B6: another repository does not show it.
         world.get(&format!("/v2/b/two/blobs/{digest}")).await.error(404, "BLOB_UNKNOWN");
         world.delete(&path).await.expect(202);
@@ -92,7 +97,8 @@ async fn ranges(world: &World) {
         answer.has("content-length", (to - from + 1).to_string());
     }
     for range in ["bytes=500-0", "bytes=5000-10000"] {
-        ask(range).send().await.expect(416).has("content-range", "bytes */2048").is(b"");
+        let refused = ask(range).send().await.expect(416).has("content-range", "bytes */2048").is(b"");
+        assert_eq!((refused.header("cache-control"), refused.header("etag")), (None, None));
     }
     ask("items=0-1").send().await.expect(200).is(&content);
     ask("bytes=0-1").header("if-range", "\"other\"").send().await.expect(200).is(&content);

@@ -134,12 +134,14 @@ async fn referrers(world: &World) {
 async fn fallback(world: &World) {
     let subject = digest(b"old subject");
     push_blobs(world, "r/old", b"layer").await;
-    let old = image(b"layer", &json!({ "x": 1 }));
+    let old = image(b"layer", &json!({ "x": 1, "artifactType": "application/old" }));
     put(world, "r/old", "old", IMAGE, &old).await.expect(201);
     let mut entry = descriptor(IMAGE, &old);
-    entry["artifactType"] = json!("application/old");
     entry["annotations"] = json!({ "k": "v" });
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] }).to_string();
+    // What the manifest says of its type goes before what the index says, and an entry named twice is shown once.
+    entry["artifactType"] = json!("application/claimed");
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry, entry] }).to_string();
+    entry["artifactType"] = json!("application/old");
     put(world, "r/old", &subject.replace(':', "-"), INDEX, index.as_bytes()).await.expect(201);
     let new =
         image(b"layer", &json!({ "subject": descriptor(IMAGE, b"old subject"), "artifactType": "application/new" }));

@@ -111,6 +111,22 @@ pub(crate) fn linked(
     }
 }
 
+/// The row of a blob that a client may count on without sending its bytes: linked, not about to be collected, and held
+/// by an open store.
+pub(crate) fn dependable(
+    view: &View,
+    repository: &RepositoryName,
+    digest: &Digest,
+    grace_ms: u64,
+) -> Result<Option<rows::Blob>, view::Error> {
+    let Some(link) = view.link(repository, digest)? else { return Ok(None) };
+    let now_ms = view.meta()?.map_or(0, |meta| meta.cluster_time_ms);
+    if !link.present || is_fading(&link, now_ms, grace_ms) || view.holders(digest)?.is_empty() {
+        return Ok(None);
+    }
+    view.blob(digest)
+}
+
 /// Whether a link is so old without a reference that a client must not count on it: it uploads again, which renews it
 /// (design §8).
 fn is_fading(link: &rows::Link, now_ms: u64, grace_ms: u64) -> bool {
@@ -126,14 +142,7 @@ impl Handle {
         asked: Asked,
     ) -> Result<Found, ReadError> {
         let grace_ms = self.config().grace_ms;
-        let find = |view: &View| {
-            let Some(link) = view.link(repository, &digest)?.filter(|link| link.present) else { return Ok(None) };
-            let now_ms = view.meta()?.map_or(0, |meta| meta.cluster_time_ms);
-            if is_fading(&link, now_ms, grace_ms) || view.holders(&digest)?.is_empty() {
-                return Ok(None);
-            }
-            view.blob(&digest)
-        };
+        let find = |view: &View| dependable(view, repository, &digest, grace_ms);
         let (row, as_of) = self.prove_point(asked, find).await?;
         let row = row.ok_or_else(|| ReadError::Unknown { digest, repository: repository.clone() })?;
         Ok(Found { row, as_of })

@@ -1,15 +1,45 @@
 //! Sessions that live on this node.
 
-use blobs::handle::{PlacedBlob, SessionStatus};
+use std::future::Future;
+use std::time::Duration;
+
+use blobs::handle::{PlacedBlob, SessionStatus, UploadError};
 use domain::RepositoryName;
 use metadata::command::Command;
 use metadata::handle::{Origin, ProposeError};
+use runtime::clock;
 
 use crate::content_range::Chunk;
 use crate::fault::{self, ReadFault, WriteFault};
 use crate::handle::Handle;
 use crate::session_id::SessionId;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
+
+/// Longest wait of a closing PUT for the one before it, which may still be hashing.
+const CLOSE_TURN_MAX: Duration = Duration::from_secs(20);
+/// Longest wait of a cancellation for the request that is at work on the session.
+const CANCEL_TURN_MAX: Duration = Duration::from_secs(5);
+/// Pause between two tries.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tries a step again while another request is at work on its session; `None` when it still is after `wait_max`.
+async fn in_turn<T, F>(wait_max: Duration, step: impl Fn() -> F) -> Option<Result<T, UploadError>>
+where
+    F: Future<Output = Result<T, UploadError>>,
+{
+    let start = clock::now();
+    loop {
+        match step().await {
+            Err(UploadError::Busy { .. }) if start.elapsed() >= wait_max => return None,
+            Err(UploadError::Busy { .. }) => tokio::time::sleep(TURN_PAUSE).await,
+            other => return Some(other),
+        }
+    }
+}
+
+fn busy(handle: &Handle) -> Error {
+    WriteFault::Unavailable(handle.here("another request is at work on this upload session")).into()
+}
 
 pub(crate) struct Local {
     handle: Handle,
@@ -75,8 +105,8 @@ impl Sessions for Local {
 
     async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
         self.find(id, repository).await?;
-        let cancelled = self.handle.blobs().cancel_upload(id.key).await;
-        cancelled.map_err(|error| of_upload(error, self.handle.region()))
+        let cancelled = in_turn(CANCEL_TURN_MAX, || self.handle.blobs().cancel_upload(id.key)).await;
+        cancelled.ok_or_else(|| busy(&self.handle))?.map_err(|error| of_upload(error, self.handle.region()))
     }
 }
 
@@ -88,8 +118,8 @@ async fn complete(
     digest: domain::Digest,
     actor: String,
 ) -> Result<Recorded, Error> {
-    let placed = handle.blobs().complete(id.key, digest).await;
-    let (placed, pin) = placed.map_err(|error| of_upload(error, handle.region()))?;
+    let placed = in_turn(CLOSE_TURN_MAX, || handle.blobs().complete(id.key, digest)).await;
+    let (placed, pin) = placed.ok_or_else(|| busy(handle))?.map_err(|error| of_upload(error, handle.region()))?;
     let now_ms = handle.metadata().local().and_then(|view| view.meta()).map_err(ReadFault::from)?;
     handle.pins().hold(id.key, pin, now_ms.map_or(0, |meta| meta.cluster_time_ms));
     record(handle, id, repository, placed, actor).await
@@ -120,5 +150,26 @@ async fn record(
             let refusal = fault::of_proposal(error, &handle.here(""))?;
             Err(WriteFault::of_refusal(&refusal, &handle.here("")).into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_busy_session_is_waited_for_within_bounds() {
+        let tries = AtomicUsize::new(0);
+        let step = || {
+            let at = tries.fetch_add(1, Ordering::Relaxed);
+            async move { if at < 2 { Err(UploadError::Busy { offset: 0 }) } else { Ok(at) } }
+        };
+        assert!(matches!(in_turn(CLOSE_TURN_MAX, step).await, Some(Ok(2))));
+        let busy = || async { Err::<(), _>(UploadError::Busy { offset: 0 }) };
+        assert!(in_turn(Duration::ZERO, busy).await.is_none());
+        let unknown = || async { Err::<(), _>(UploadError::Unknown) };
+        assert!(matches!(in_turn(CLOSE_TURN_MAX, unknown).await, Some(Err(UploadError::Unknown))));
     }
 }

@@ -4,6 +4,7 @@
 //! reached costs the client no bytes, and a wrong offset is answered before they cross an ocean.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,9 +110,12 @@ impl Sessions for Remote {
         let opening = opening(id, repository, chunk, None, String::new());
         let (parts, pace) = parts(&opening, Some(body));
         let mut client = self.client.clone();
-        match self.send(client.append(parts), pace).await? {
-            Answer::Offset(offset) => Ok(offset),
-            Answer::Recorded(_) | Answer::Cancelled(_) => Err(unexpected()),
+        match self.send(client.append(parts), pace.clone()).await {
+            Ok(Answer::Offset(offset)) => Ok(offset),
+            Ok(Answer::Recorded(_) | Answer::Cancelled(_)) => Err(unexpected()),
+            // The owner keeps what reached it: a client that sends the body again would have it twice.
+            Err(Error::OwnerUnreachable { .. }) if pace.may_have_changed() => Err(WriteFault::Unknown.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -125,8 +129,8 @@ impl Sessions for Remote {
         match self.send(client.close(parts), pace.clone()).await {
             Ok(Answer::Recorded(recorded)) => Ok(recorded),
             Ok(Answer::Offset(_) | Answer::Cancelled(_)) => Err(unexpected()),
-            // With the whole body taken, the owner may have proposed before it fell silent.
-            Err(Error::OwnerUnreachable { .. }) if pace.has_ended() => Err(WriteFault::Unknown.into()),
+            // The owner keeps what reached it, and with the whole body taken it may have proposed before it fell silent.
+            Err(Error::OwnerUnreachable { .. }) if pace.may_have_changed() => Err(WriteFault::Unknown.into()),
             Err(error) => Err(error),
         }
     }
@@ -162,6 +166,7 @@ fn opening(
 #[derive(Debug, Default)]
 struct Pace {
     state: Mutex<Step>,
+    has_data: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -184,8 +189,9 @@ impl Pace {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_ended(&self) -> bool {
-        matches!(self.step(), Step::Ended(_))
+    /// Whether the owner may have got something that it acts upon: bytes, or the end.
+    fn may_have_changed(&self) -> bool {
+        self.has_data.load(Ordering::Acquire) || matches!(self.step(), Step::Ended(_))
     }
 
     /// Resolves when the owner has taken nothing for too long.
@@ -223,6 +229,9 @@ fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart>
                 pace.set(Step::WaitsForClient);
             }
             let (part, rest) = step(sending).await?;
+            if matches!(part.part, Some(body_part::Part::Data(_))) {
+                pace.has_data.store(true, Ordering::Release);
+            }
             pace.set(if matches!(rest, Sending::Done) {
                 Step::Ended(clock::now())
             } else {
@@ -280,7 +289,8 @@ mod tests {
             Some(body_part::Part::End(_)) => "end".to_owned(),
             None => "nothing".to_owned(),
         };
-        (parts.map(shape).collect().await, pace.has_ended())
+        let shapes = parts.map(shape).collect().await;
+        (shapes, matches!(pace.step(), Step::Ended(_)))
     }
 
     #[tokio::test]
@@ -290,6 +300,21 @@ mod tests {
         assert_eq!(shapes_seen, ["begin", &MESSAGE_BYTES.to_string(), "5", "2", "end"]);
         assert!(ended);
         assert_eq!(shapes(None).await, (vec!["begin".to_owned(), "end".to_owned()], true));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_got_bytes_or_the_end_may_have_changed() {
+        let bytes: Body = Box::pin(stream::iter([Ok(Bytes::from_static(b"ab"))]));
+        for (body, after_begin) in [(Some(bytes), true), (None, true)] {
+            let (parts, pace) = parts(&sample(), body);
+            let mut parts = std::pin::pin!(parts);
+            assert!(parts.next().await.is_some() && !pace.may_have_changed());
+            assert!(parts.next().await.is_some());
+            assert_eq!(pace.may_have_changed(), after_begin);
+        }
+        let broken: Body = Box::pin(stream::iter([Err(BodyError { detail: "reset".to_owned() })]));
+        let (parts, pace) = parts(&sample(), Some(broken));
+        assert_eq!((parts.count().await, pace.may_have_changed()), (1, false));
     }
 
     #[tokio::test]

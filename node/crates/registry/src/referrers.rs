@@ -132,13 +132,17 @@ fn fallback(view: &View, of: &Of) -> Result<BTreeMap<Digest, Referrer>, view::Er
     let Some(tag) = fallback_tag(&of.subject) else { return Ok(listed) };
     let Some(tag) = view.tag(&of.repository, &tag)? else { return Ok(listed) };
     let Some(index) = view.manifest(&of.repository, &tag.digest)? else { return Ok(listed) };
-    for entry in manifest::index_entries(&index.body) {
-        if of.last.is_some_and(|last| entry.digest <= last) {
-            continue;
+    let entries = distinct(manifest::index_entries(&index.body), of.last.as_ref());
+    let limit = of.rows.unwrap_or(PAGE_ROWS_MAX).min(PAGE_ROWS_MAX);
+    for entry in entries.into_values() {
+        // One more than fits tells that there is more; each entry costs a lookup.
+        if listed.len() > limit {
+            break;
         }
         // What was deleted since is not listed, though the client's index still names it.
         let Some(stored) = view.manifest(&of.repository, &entry.digest)? else { continue };
-        let artifact_type = entry.artifact_type.or(stored.artifact_type);
+        // What the manifest itself says goes before what the client's index says of it.
+        let artifact_type = stored.artifact_type.or(entry.artifact_type);
         if of.artifact_type.is_some() && of.artifact_type != artifact_type {
             continue;
         }
@@ -147,6 +151,20 @@ fn fallback(view: &View, of: &Of) -> Result<BTreeMap<Digest, Referrer>, view::Er
         listed.insert(digest, Referrer { digest, media_type, size, artifact_type, annotations });
     }
     Ok(listed)
+}
+
+/// Entries after `last`, each digest once and in order: an index may name one thousands of times.
+fn distinct(
+    entries: impl IntoIterator<Item = manifest::Entry>,
+    last: Option<&Digest>,
+) -> BTreeMap<Digest, manifest::Entry> {
+    let mut distinct = BTreeMap::new();
+    for entry in entries {
+        if last.is_none_or(|last| entry.digest > *last) {
+            distinct.entry(entry.digest).or_insert(entry);
+        }
+    }
+    distinct
 }
 
 /// `sha256-<hex>`, cut to what a tag may hold.
@@ -178,6 +196,22 @@ mod tests {
         assert!(page.take(row(1, 1)) && page.take(row(2, 1)) && !page.take(row(3, 1)));
         let mut page = Filling { rows: Vec::new(), bytes: 0, limit: 10 };
         assert!(page.take(row(1, PAGE_BYTES_MAX / 2)) && !page.take(row(2, PAGE_BYTES_MAX / 2)));
+    }
+
+    #[test]
+    fn entries_named_often_count_once() {
+        let entry = |byte: u8, size: u64| manifest::Entry {
+            digest: Digest::Sha256([byte; 32]),
+            media_type: "application/x".to_owned(),
+            size,
+            artifact_type: None,
+            annotations: Vec::new(),
+        };
+        let entries = || [entry(3, 1), entry(1, 2), entry(3, 3), entry(2, 4), entry(1, 5)];
+        let sizes =
+            |last: Option<&Digest>| distinct(entries(), last).values().map(|entry| entry.size).collect::<Vec<_>>();
+        assert_eq!(sizes(None), [2, 4, 1]);
+        assert_eq!(sizes(Some(&Digest::Sha256([2; 32]))), [1]);
     }
 
     #[test]

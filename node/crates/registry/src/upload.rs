@@ -330,15 +330,17 @@ impl Handle {
         Ok(linked && !view.holders(&digest).map_err(ReadFault::from)?.is_empty())
     }
 
-    /// Whether a PUT that its owner does not know (any more) had its success before: then the digest is linked.
+    /// Whether a PUT that its owner does not know (any more) had its success before: then the digest is linked. A blob
+    /// that no open store holds, or that is about to be collected, must be sent again, and gets the error.
     async fn closed_before(
         &self,
         repository: &RepositoryName,
         digest: Digest,
         error: Error,
     ) -> Result<Recorded, Error> {
-        let wanted = repository.clone();
-        let found = self.prove_point(Asked::default().strict(), |view| blob::linked(view, &wanted, &digest)).await;
+        let grace_ms = self.config().grace_ms;
+        let find = |view: &metadata::View| blob::dependable(view, repository, &digest, grace_ms);
+        let found = self.prove_point(Asked::default().strict(), find).await;
         match (found, error) {
             (Ok((Some(_), as_of)), _) => Ok(Recorded { revision: as_of.revision }),
             // "Unknown" is a negative answer, and it could not be proved.
@@ -360,8 +362,11 @@ impl Handle {
         if id.node == self.node() {
             return Ok(Owner::Here(Local::new(self)));
         }
-        if let Some(remote) = self.remote(id, &self.metadata().local().map_err(ReadFault::from)?)? {
-            return Ok(Owner::There(Box::new(remote)));
+        match self.remote(id, &self.metadata().local().map_err(ReadFault::from)?) {
+            Ok(Some(remote)) => return Ok(Owner::There(Box::new(remote))),
+            // The state here may be older than the owner's removal.
+            Ok(None) | Err(Error::OwnerUnreachable { .. }) => {}
+            Err(error) => return Err(error),
         }
         let view = self.view(Demand::Strict, None).await?;
         self.remote(id, &view)?.map(|remote| Owner::There(Box::new(remote))).ok_or(Error::Unknown)
@@ -371,8 +376,12 @@ impl Handle {
         let stores = view.stores().map_err(ReadFault::from)?;
         let Some(store) = stores.iter().find(|store| store.node == id.node && store.open) else { return Ok(None) };
         let region = view.region(store.region).map_err(ReadFault::from)?;
-        let (Some(region), Some(remote)) = (region, Remote::to(self, id.node)) else { return Ok(None) };
-        Ok(Some(remote.in_region(region.name)))
+        let Some(region) = region else { return Ok(None) };
+        match Remote::to(self, id.node) {
+            Some(remote) => Ok(Some(remote.in_region(region.name))),
+            // Its store is open, so the session may well live; there is only no way to it now.
+            None => Err(Error::OwnerUnreachable { region: self.region().clone(), owner: region.name }),
+        }
     }
 }
 
