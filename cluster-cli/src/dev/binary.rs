@@ -33,6 +33,13 @@ async fn build(cargo: &Path, own: &Path) -> Result<(), Failure> {
     if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
         command.arg("--manifest-path").arg(Path::new(&package).join("Cargo.toml"));
     }
+    // What cargo tells this program about its own package must not reach the nested build: build scripts watch those
+    // variables, and everything above them would be compiled anew at every start.
+    for (name, _) in std::env::vars_os() {
+        if is_of_own_package(&name.to_string_lossy()) {
+            command.env_remove(&name);
+        }
+    }
     let status = command.status().await;
     match status {
         Ok(status) if status.success() => Ok(()),
@@ -42,6 +49,11 @@ async fn build(cargo: &Path, own: &Path) -> Result<(), Failure> {
             "add --node-binary FILE",
         )),
     }
+}
+
+/// Whether cargo set a variable for the package it runs, and not for builds at large.
+fn is_of_own_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Cargo's arguments for the profile whose directory this program lies in.
@@ -56,6 +68,12 @@ fn profile_of(own: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nested_build_learns_nothing_of_this_package_and_keeps_the_rest() {
+        assert!(is_of_own_package("CARGO_PKG_NAME") && is_of_own_package("CARGO_MANIFEST_LINKS"));
+        assert!(!is_of_own_package("CARGO_TARGET_DIR") && !is_of_own_package("CARGO_HOME"));
+    }
 
     #[test]
     fn the_node_is_built_like_this_program() {
