@@ -7,6 +7,7 @@ use domain::{ClusterId, Durability, Incarnation, NodeId, RegionId, StoreId};
 use runtime::Tasks;
 
 mod identity;
+mod intent;
 mod network_mint;
 mod start;
 
@@ -149,7 +150,7 @@ pub async fn init(
     check_address(&config)?;
     let cluster = match start::stamped_cluster(&config)? {
         Some(cluster) => cluster,
-        None => runtime::random::cluster_id(),
+        None => intent::cluster(&config.data)?,
     };
     let store = format(cluster).map_err(|detail| Error::Storage { detail })?;
     let identity = identity::File {
@@ -162,6 +163,7 @@ pub async fn init(
     };
     let handle = start::start(config.clone(), identity.clone(), start::Begin::Genesis(node, durability), tasks).await?;
     identity::write(&config.data, &identity)?;
+    intent::forget(&config.data);
     tracing::info!(cluster = %identity.cluster, region = %identity.region_name, "cluster was born");
     Ok(handle)
 }
@@ -201,6 +203,7 @@ pub async fn join(
     };
     start::create_files(&config, &identity)?;
     identity::write(&config.data, &identity)?;
+    intent::forget(&config.data);
     tracing::info!(cluster = %identity.cluster, node = %identity.node, region = %identity.region_name, "node joins");
     start::start(config, identity, start::Begin::Existing, tasks).await
 }
@@ -232,4 +235,42 @@ fn check_address(config: &Config) -> Result<(), Error> {
             config.peer_address
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use domain::{Place, RegionName};
+
+    use super::*;
+
+    /// Stopped between the format of the blob store and the stamp of the log, `init` goes on with the same cluster:
+    /// the store is formatted for it already.
+    #[tokio::test]
+    async fn an_init_that_stopped_after_the_format_keeps_its_cluster() {
+        let folder = tempfile::tempdir().expect("folder");
+        let data = folder.path().join("data");
+        let config = Config { data, peer_address: "127.0.0.1:7001".to_owned(), ..Config::for_tests(Profile::Lan) };
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..2 {
+            let node = NewNode {
+                region: RegionName::parse("paris").expect("valid"),
+                place: Place::default(),
+                public_url: String::new(),
+                peer_address: config.peer_address.clone(),
+                certificate: Vec::new(),
+            };
+            let seen = seen.clone();
+            let format: FormatStore = Box::new(move |cluster| {
+                seen.lock().expect("no panic").push(cluster);
+                Err("stopped here".to_owned())
+            });
+            let begun = init(config.clone(), node, Durability::Majority, format, Tasks::new()).await;
+            assert!(matches!(begun, Err(Error::Storage { .. })), "the format was the last step");
+        }
+        let seen = seen.lock().expect("no panic").clone();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(seen[0], seen[1], "one birth, one cluster");
+    }
 }

@@ -54,7 +54,7 @@ impl File {
     }
 }
 
-fn storage(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn storage(path: &Path, error: &std::io::Error) -> Error {
     Error::Storage { detail: format!("{} cannot be read or written: {error}", path.display()) }
 }
 
@@ -74,13 +74,18 @@ pub(crate) fn read(data: &Path) -> Result<Option<File>, Error> {
     })
 }
 
-/// Writes the file durably: content, then name.
+/// Writes the file durably.
 pub(crate) fn write(data: &Path, identity: &File) -> Result<(), Error> {
-    let path = data.join(NAME);
-    let staged = data.join("identity.new");
+    write_synced(data, NAME, &identity.encode())
+}
+
+/// Writes a small file durably: content, then name, so that it is there whole or not at all.
+pub(super) fn write_synced(data: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let path = data.join(name);
+    let staged = data.join(format!("{name}.new"));
     let writing = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&staged)?;
-        file.write_all(identity.encode().as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&staged, &path)?;
         std::fs::File::open(data)?.sync_all()
