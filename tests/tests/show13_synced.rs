@@ -130,10 +130,12 @@ async fn data_groups_record_and_directories_are_synced_before_the_answers() {
     drop(trace);
     let trace = fs::read_to_string(&output).expect("strace wrote");
 
-    // 202 answers the POST first, so what the PATCH must sync is looked for up to the 201 as well as here.
-    let opened = synced_before(&trace, "202");
-    assert_synced(&opened, "the session's record", |path| path.contains("/staging/") && path.contains(".record"));
-    assert_synced(&opened, "the directory of the session's record", |path| path.ends_with("/staging"));
+    // The first 202 answers the POST, which acknowledges no byte; the second answers the PATCH.
+    let (_, after_post) = trace.split_once("HTTP/1.1 202").expect("the POST was answered");
+    let chunk = synced_before(after_post, "202");
+    assert_synced(&chunk, "the data of the chunk", |path| path.contains("/staging/") && !path.contains(".record"));
+    assert_synced(&chunk, "the session's record", |path| path.contains("/staging/") && path.contains(".record"));
+    assert_synced(&chunk, "the directory of the session's record", |path| path.ends_with("/staging"));
     let closed = synced_before(&trace, "201");
     let is_staging_data = |path: &str| path.contains("/staging/") && !path.contains(".record");
     assert_synced(&closed, "the data", |path| {

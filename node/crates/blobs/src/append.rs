@@ -2,8 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +30,8 @@ const BATCH_BYTES_MAX: usize = 512 * 1024;
 const BATCH_BYTES_MIN: usize = 32 * 1024;
 /// Chunks below this are copied together, so that tiny ones cannot cost more than they hold. Unit: bytes.
 const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Parts written by one call (`IOV_MAX` of Linux).
+const PARTS_MAX: usize = 1024;
 /// A large body is synced in the background every so often, so that little is left at its end. Unit: bytes.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -80,15 +81,33 @@ struct Writer {
 impl Writer {
     fn write(&mut self, parts: &[Bytes]) -> Result<(), Refused> {
         self.store.disk.admit(parts.iter().map(|part| part.len() as u64).sum())?;
-        for part in parts {
-            self.file.write_all_at(part, self.at)?;
-            self.at += part.len() as u64;
-            if let Some(groups) = &mut self.groups {
-                groups.update(part);
-            }
+        write_all_at(&self.file, parts, self.at)?;
+        self.at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        if let Some(groups) = &mut self.groups {
+            parts.iter().for_each(|part| groups.update(part));
         }
         Ok(())
     }
+}
+
+/// Writes the parts one after the other in as few calls as can be: pages that span two parts are filled once. Blocks.
+fn write_all_at(file: &File, parts: &[Bytes], mut at: u64) -> io::Result<()> {
+    for chunk in parts.chunks(PARTS_MAX) {
+        let mut slices: Vec<IoSlice<'_>> = chunk.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        while !left.is_empty() {
+            match rustix::io::pwritev(file, left, at) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a body ended.
@@ -371,8 +390,8 @@ async fn advance(
         // Bytes cut off without a sync would come back as a hole; the length is part of what was synced.
         debug_assert!(file.metadata().is_ok_and(|metadata| metadata.len() >= offset), "synced bytes are in the file");
         let record = Record { offset, ..live.record.next(store.now_ms()) };
-        let (path, next) = (store.layout.record(key), record.clone());
-        if let Err(error) = blocking(move || next.replace(&path)).await {
+        let (layout, next) = (store.layout.clone(), record.clone());
+        if let Err(error) = blocking(move || sessions::replace_record(&layout, key, &next)).await {
             sessions::end(store, held).await;
             return Err(error.into());
         }

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::digest::{decode_hex, encode_hex};
 use domain::{Algorithm, CopyId, Digest};
@@ -115,15 +115,18 @@ impl Layout {
     /// Makes the prefix directory of a digest, durably. Blocks.
     pub(crate) fn make_prefix(&self, digest: &Digest) -> io::Result<()> {
         let (algorithm, prefix) = (digest.algorithm(), prefix_number(digest));
-        // Held through the sync: who finds the directory made may rely on it.
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if durable.contains(&(algorithm, prefix)) {
+        if self.durable().contains(&(algorithm, prefix)) {
             return Ok(());
         }
+        // Not held through the sync: several may make one directory at once, and none relies on it before a sync.
         make_directory(&self.prefix(algorithm, prefix))?;
         sync_directory(&self.data().join(algorithm.name()))?;
-        durable.insert((algorithm, prefix));
+        self.durable().insert((algorithm, prefix));
         Ok(())
+    }
+
+    fn durable(&self) -> MutexGuard<'_, BTreeSet<(Algorithm, u16)>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn blob(&self, digest: &Digest, copy: CopyId) -> PathBuf {

@@ -54,7 +54,7 @@ pub(crate) async fn complete(
     let record = Record { placed: Some(placed), ..live.record.next(store.now_ms()) };
     let (moving, next) = (Arc::clone(store), record.clone());
     let moved = blocking(move || {
-        next.replace(&moving.layout.record(key))?;
+        sessions::replace_record(&moving.layout, key, &next)?;
         sessions::publish_file(&moving.layout, key, &placed)?;
         moving.index.added(placed.digest, placed.copy, placed.size);
         Ok(())
@@ -118,7 +118,8 @@ async fn digest_of(
     .await
 }
 
-/// Writes the group values of a copy durably, name included. Nothing for a blob of one group.
+/// Writes the group values of a copy durably; their name is synced with that of the copy, in the same directory.
+/// Nothing for a blob of one group.
 pub(crate) async fn write_groups(
     store: &Arc<Store>,
     digest: Digest,
@@ -134,7 +135,7 @@ pub(crate) async fn write_groups(
     let written = blocking(move || {
         layout.make_prefix(&digest)?;
         let path = layout.groups(&digest, copy);
-        let result = write_new(&path, &values).and_then(|()| sync_directory(&layout.prefix_of(&digest)));
+        let result = write_new(&path, &values);
         if result.is_err() {
             sessions::if_there(fs::remove_file(&path))?;
         }

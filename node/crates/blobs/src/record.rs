@@ -35,17 +35,20 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Writes the first record to a new file, durably but for the file's name.
+    /// Writes the first record to a new file; the next one makes it durable.
     pub(crate) fn create(&self, file: &File) -> io::Result<()> {
         file.write_all_at(&[0; FILE_BYTES], 0)?;
-        self.write(file)
+        file.write_all_at(&self.encode(), self.slot())
     }
 
     /// Replaces the older slot, durably. The sequence must be the one after what is stored.
     pub(crate) fn write(&self, file: &File) -> io::Result<()> {
-        let slot = if self.sequence.is_multiple_of(2) { 0 } else { SLOT_BYTES as u64 };
-        file.write_all_at(&self.encode(), slot)?;
+        file.write_all_at(&self.encode(), self.slot())?;
         file.sync_data()
+    }
+
+    fn slot(&self) -> u64 {
+        if self.sequence.is_multiple_of(2) { 0 } else { SLOT_BYTES as u64 }
     }
 
     /// The record to write next, at a time.

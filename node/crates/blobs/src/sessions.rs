@@ -122,6 +122,8 @@ impl Sessions {
                 fs::remove_file(layout.upload(key))?;
             }
         }
+        // A process may have ended between a session's first record and the sync of its name.
+        sync_directory(&layout.staging())?;
         Ok(Sessions { table: Mutex::new(table), hashed: Mutex::default(), open_max })
     }
 
@@ -170,10 +172,11 @@ pub(crate) async fn create(store: &Arc<Store>, repository: RepositoryName) -> Re
         table.insert(key, Arc::new(Session::new(key, Slot::Open(Box::new(live)))));
     }
     let layout = store.layout.clone();
+    // Not synced: nothing of it is acknowledged but that it was opened. What a power cut takes, its client meets as an
+    // unknown upload; the first acknowledged byte makes record and names durable.
     let made = blocking(move || {
         File::create_new(layout.upload(key))?;
-        record.create(&File::create_new(layout.record(key))?)?;
-        sync_directory(&layout.staging())
+        record.create(&File::create_new(layout.record(key))?)
     });
     if let Err(error) = made.await {
         forget(store, key).await;
@@ -253,6 +256,12 @@ pub(crate) fn open_staged(layout: &Layout, key: SessionKey, offset: u64) -> io::
         staged.sync_all()?;
     }
     Ok((length >= offset).then_some(staged))
+}
+
+/// Replaces a session's record by the next one, durably; the first time the names of its files too. Blocks.
+pub(crate) fn replace_record(layout: &Layout, key: SessionKey, next: &Record) -> io::Result<()> {
+    next.replace(&layout.record(key))?;
+    if next.sequence == 1 { sync_directory(&layout.staging()) } else { Ok(()) }
 }
 
 /// Whether placed bytes lie durably under their final key; a rename that a crash undid is done again. Blocks.
