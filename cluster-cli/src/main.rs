@@ -2,6 +2,8 @@
 //!
 //! Knows the wire types of `proto` and the words of `domain`, and nothing of how nodes work inside.
 
+#![deny(clippy::print_stdout)]
+
 mod args;
 mod bench;
 mod cluster;

@@ -1,6 +1,6 @@
 //! The life of the process: check, bind, open, serve, drain, exit.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
     match arguments.verb {
         None => run(&arguments.run),
         Some(Verb::Config(ConfigVerb::Example)) => {
-            print!("{}", config::render_example());
+            say(&config::render_example());
             ExitCode::SUCCESS
         }
         Some(Verb::Config(ConfigVerb::Check(file))) => match load(&file) {
             Ok(_) => {
-                println!("{} is in order", file.config.display());
+                say(&format!("{} is in order\n", file.config.display()));
                 ExitCode::SUCCESS
             }
             Err(code) => code,
@@ -46,6 +46,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
             Err(code) => code,
         },
     }
+}
+
+/// Prints. A reader that went away (`| head`) is no failure of what was done.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _heard = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn load(file: &ConfigFile) -> Result<Loaded, ExitCode> {
@@ -83,12 +89,12 @@ fn format_store(config: &Config, replace: bool) -> ExitCode {
     }
     match blobs::give_up(&root) {
         Ok(()) => {
-            println!("the blob store at {shown} was given up; the next init or join formats it");
-            println!(
-                "next: empty {} too, start the node, and let it join in place of the old one:",
-                config.storage.data.display()
-            );
-            println!("  cluster-cli join MEMBER --node {} --region REGION --replace NODE", config.peer_address());
+            let (data, peer) = (config.storage.data.display(), config.peer_address());
+            say(&format!(
+                "the blob store at {shown} was given up; the next init or join formats it\nnext: empty {data} too, start \
+                 the node, and let it join in place of the old one:\n  cluster-cli join MEMBER --node {peer} --region \
+                 REGION --replace NODE\n"
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string(), "stop the node, look at the disk, then run it again"),

@@ -157,6 +157,13 @@ async fn exit_codes_and_words_of_the_verbs_can_be_trusted() {
     assert!(words.contains("nowhere"), "{words}");
     assert_eq!(code(&["no-such-verb"]).0, 2);
 
+    // A reader that goes away, as `| head` does, is no reason to panic.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let shown = Command::new(&binaries().cli).args(["regions", "--endpoint", &peer(0)]).stdout(writer).output();
+    let shown = shown.expect("cluster-cli runs");
+    assert_eq!((shown.status.code(), shown.stderr.as_slice()), (Some(141), &b""[..]));
+
     // Blobs that lie in one region only: it cannot leave.
     let (status, words) = code(&["policy", "set", "", "--durability", "local", "--endpoint", &peer(0)]);
     assert_eq!(status, 0, "{words}");

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::failure::Failure;
+use crate::show::out::say;
 use crate::verbs::print_json;
 use args::{Bench, Blobs, Common, Manifests};
 use content::Content;
@@ -150,7 +151,7 @@ fn tell(report: &report::Result, common: &Common) -> Result<(), Failure> {
     if common.json {
         return print_json(report);
     }
-    println!("{}", report.text());
+    say!("{}", report.text());
     Ok(())
 }
 
@@ -162,6 +163,6 @@ fn tell_machine(common: &Common) -> Result<(), Failure> {
     if common.json {
         return print_json(&serde_json::json!({ "what": "machine", "bytes_per_second": machine }));
     }
-    println!("{}", machine.text());
+    say!("{}", machine.text());
     Ok(())
 }

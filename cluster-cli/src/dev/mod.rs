@@ -23,6 +23,7 @@ use crate::args::Dev;
 use crate::cluster::{Cluster, RegionState};
 use crate::failure::{Exit, Failure, explain};
 use crate::network::Endpoints;
+use crate::show::out::say;
 use crate::show::units;
 use children::RegionProcess;
 use plan::{Ports, RegionPlan};
@@ -62,7 +63,7 @@ async fn run_in(options: Dev, data: PathBuf, binary: PathBuf, stop: &mut Stop) -
     let again = keep_ports(&options, &data)?;
     await_ports(&plans, again).await?;
     let mut session = Session { options, data, binary, regions: Vec::new(), screen: Screen::new(), _lock: lock };
-    println!("{}", session.headline());
+    say!("{}", session.headline());
     let outcome = tokio::select! {
         outcome = session.live(plans) => outcome,
         () = stop.asked() => Ok(()),
@@ -78,7 +79,7 @@ impl Session {
             self.regions.push(RegionProcess::start(plan, &self.binary, profile)?);
         }
         let durability = self.options.durability;
-        birth::bring_up(&mut self.regions, durability, |line| println!("  {line}")).await?;
+        birth::bring_up(&mut self.regions, durability, |line| say!("  {line}")).await?;
         self.await_ready().await?;
         self.supervise().await
     }
@@ -151,8 +152,8 @@ impl Session {
                 if self.regions.iter().all(ready) && cluster.writes_ok {
                     if !self.screen.is_terminal() {
                         self.screen.show(&self.frame(), &self.lines(), Some(&cluster));
-                        println!("{}", screen::hints(&self.frame(), None).trim_end());
-                        println!("ready");
+                        say!("{}", screen::hints(&self.frame(), None).trim_end());
+                        say!("ready");
                     }
                     return Ok(());
                 }
@@ -231,7 +232,7 @@ impl Session {
 
     /// Stops all nodes, politely; asked again, at once.
     async fn stop(&mut self, stop: &mut Stop) {
-        println!("stopping");
+        say!("stopping");
         for region in &self.regions {
             region.signal(Signal::TERM);
         }

@@ -1,8 +1,9 @@
 //! The live page of `dev`, and its plain lines without a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use crate::cluster::{Cluster, RegionState};
+use crate::show::out::{say, say_part};
 use crate::show::status::{backlog, lag};
 use crate::show::table::{Cell, Tone, render};
 use crate::show::units::{self, DASH};
@@ -119,7 +120,7 @@ impl Screen {
     /// Says something that stays.
     pub(crate) fn say(&mut self, line: &str) {
         self.erase();
-        println!("{line}");
+        say!("{line}");
     }
 
     /// The person at the terminal pressed Enter, which moved everything up by a line.
@@ -139,14 +140,13 @@ impl Screen {
             rustix::termios::tcgetwinsize(std::io::stdout()).map_or(200, |size| usize::from(size.ws_col.max(20)));
         let clipped: Vec<String> = page.lines().map(|line| clip(line, width)).collect();
         self.erase();
-        println!("{}", clipped.join("\n"));
+        say!("{}", clipped.join("\n"));
         self.drawn = clipped.len();
-        let _shown = std::io::stdout().flush();
     }
 
     fn erase(&mut self) {
         if self.terminal && self.drawn > 0 {
-            print!("\x1b[{}A\r\x1b[J", self.drawn);
+            say_part!("\x1b[{}A\r\x1b[J", self.drawn);
             self.drawn = 0;
         }
     }
@@ -156,11 +156,10 @@ impl Screen {
         for (position, (line, role)) in lines.iter().zip(&now).enumerate() {
             if self.said.get(position) != Some(role) {
                 let pid = line.pid.map_or(String::new(), |pid| format!(" pid {pid}"));
-                println!("{} {role} · registry {}{pid}", line.region, line.registry);
+                say!("{} {role} · registry {}{pid}", line.region, line.registry);
             }
         }
         self.said = now;
-        let _shown = std::io::stdout().flush();
     }
 }
 

@@ -1,5 +1,6 @@
 //! How things look: units, tables, the status page.
 
+pub(crate) mod out;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod units;

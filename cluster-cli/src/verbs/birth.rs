@@ -1,12 +1,13 @@
 //! `init` and `join`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use crate::args::{Init, Join};
 use crate::cluster::{Cluster, Node, Region, RegionState};
 use crate::failure::{Exit, Failure};
 use crate::network::{self, Endpoints};
+use crate::show::out::{say, say_part};
 use crate::show::status::short_cluster;
 use crate::show::units;
 use crate::verbs::print_json;
@@ -20,8 +21,8 @@ pub(crate) async fn init(options: Init) -> Result<(), Failure> {
         return print_json(&born);
     }
     let name = short_cluster(&born.cluster);
-    println!("cluster {name} begins in {region} (node {} at {node}), durability {durability}", born.node);
-    println!("next: cluster-cli join {node} --node HOST:PORT --region NAME");
+    say!("cluster {name} begins in {region} (node {} at {node}), durability {durability}", born.node);
+    say!("next: cluster-cli join {node} --node HOST:PORT --region NAME");
     Ok(())
 }
 
@@ -39,7 +40,7 @@ pub(crate) async fn join(options: Join) -> Result<(), Failure> {
     tokio::select! {
         seen = watch => seen,
         _ = tokio::signal::ctrl_c() => {
-            println!("\n{region} goes on joining. To look again: cluster-cli join {member} --attach --region {region}");
+            say!("\n{region} goes on joining. To look again: cluster-cli join {member} --attach --region {region}");
             Ok(())
         }
     }
@@ -54,7 +55,7 @@ async fn announce(born: &Node, members: &Endpoints) {
         // Only the parenthesis is lost.
         Err(_) => String::new(),
     };
-    println!("joining {} to cluster {}{about} as node {}", born.region, short_cluster(&born.cluster), born.node);
+    say!("joining {} to cluster {}{about} as node {}", born.region, short_cluster(&born.cluster), born.node);
 }
 
 /// Shows the region's way to `ready`: one line that moves on a terminal, a line per change otherwise.
@@ -69,18 +70,16 @@ async fn watch(name: &str, members: &Endpoints) -> Result<(), Failure> {
         };
         if region.state == RegionState::Ready {
             if terminal && !before.is_empty() {
-                print!("\r\x1b[2K");
+                say_part!("\r\x1b[2K");
             }
-            println!("{name} is ready: it answers pulls and pushes and counts for durability");
+            say!("{name} is ready: it answers pulls and pushes and counts for durability");
             return Ok(());
         }
         let line = progress(region, &cluster);
         if terminal {
-            print!("\r\x1b[2K{line}");
-            // A terminal that went away ends the process with the next print.
-            let _shown = std::io::stdout().flush();
+            say_part!("\r\x1b[2K{line}");
         } else if line != before {
-            println!("{line}");
+            say!("{line}");
         }
         before = line;
         tokio::time::sleep(LOOK_EVERY).await;

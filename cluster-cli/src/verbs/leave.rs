@@ -1,10 +1,11 @@
 //! `leave`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use crate::args::Leave;
 use crate::failure::{Exit, Failure};
 use crate::network::{Departure, Endpoints};
+use crate::show::out::{say, say_part};
 use crate::show::units;
 use crate::verbs::print_json;
 
@@ -17,7 +18,7 @@ pub(crate) async fn leave(options: Leave) -> Result<(), Failure> {
         if output.json {
             return print_json(&departure);
         }
-        println!("{}", describe(name, &departure));
+        say!("{}", describe(name, &departure));
         return Ok(());
     }
     if departure.last_copies > 0 && !force {
@@ -32,7 +33,7 @@ pub(crate) async fn leave(options: Leave) -> Result<(), Failure> {
     if output.json {
         return print_json(&left);
     }
-    println!("{name} leaves the cluster as of revision {}; its node can be stopped", units::thousands(left.revision));
+    say!("{name} leaves the cluster as of revision {}; its node can be stopped", units::thousands(left.revision));
     Ok(())
 }
 
@@ -74,13 +75,12 @@ fn last_copies(name: &str, departure: &Departure) -> Failure {
 
 /// Asks on a terminal; a script must say `--yes`.
 fn confirm(name: &str, departure: &Departure) -> Result<(), Failure> {
-    println!("{}", describe(name, departure));
+    say!("{}", describe(name, departure));
     if !std::io::stdin().is_terminal() {
         let what = format!("leaving takes {name} out of the cluster for good, and nobody is here to be asked");
         return Err(Failure::new(Exit::Usage, what, "add --yes"));
     }
-    print!("Take {name} out of the cluster for good? Type its name to go on: ");
-    let _shown = std::io::stdout().flush();
+    say_part!("Take {name} out of the cluster for good? Type its name to go on: ");
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     if read.is_ok() && line.trim() == name {

@@ -1,6 +1,6 @@
 //! `status` and `regions`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::args::{Regions, Status};
 use crate::cluster::{Cluster, RegionState};
 use crate::failure::Failure;
 use crate::network::Endpoints;
+use crate::show::out::say_part;
 use crate::show::{self, status, table};
 use crate::verbs::print_json;
 
@@ -22,7 +23,7 @@ pub(crate) async fn status(options: Status) -> Result<(), Failure> {
         if output.json {
             return print_json(&cluster);
         }
-        print!("{}", status::page(&cluster, verbose, show::colour()));
+        say_part!("{}", status::page(&cluster, verbose, show::colour()));
         return Ok(());
     }
     let endpoints = endpoints.quiet();
@@ -51,11 +52,10 @@ async fn look_again_and_again(endpoints: &Endpoints, verbose: bool, json: bool) 
         };
         if terminal {
             // Home, the page with each line's rest cleared, then everything below it.
-            print!("\x1b[H{}\x1b[J", page.replace('\n', "\x1b[K\n"));
+            say_part!("\x1b[H{}\x1b[J", page.replace('\n', "\x1b[K\n"));
         } else {
-            print!("{page}");
+            say_part!("{page}");
         }
-        let _shown = std::io::stdout().flush();
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -88,7 +88,7 @@ pub(crate) async fn regions(options: Regions) -> Result<(), Failure> {
         };
         return cluster.regions.iter().try_for_each(line);
     }
-    print!("{}", regions_table(&cluster, show::colour()));
+    say_part!("{}", regions_table(&cluster, show::colour()));
     Ok(())
 }
 

@@ -9,11 +9,12 @@ pub(crate) mod policy;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::show::out::say;
 
 /// Prints one JSON object on one line.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::failed(format!("the answer cannot be written as JSON: {error}"), ""))?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }

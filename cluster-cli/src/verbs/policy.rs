@@ -3,6 +3,7 @@
 use crate::args::{PolicySet, PolicyShow};
 use crate::failure::Failure;
 use crate::network::{Endpoints, Policy};
+use crate::show::out::{say, say_part};
 use crate::show::{self, table, units};
 use crate::verbs::print_json;
 
@@ -10,7 +11,7 @@ pub(crate) async fn set(options: PolicySet) -> Result<(), Failure> {
     let PolicySet { prefix, durability, endpoints } = options;
     let revision = Endpoints::new(endpoints.endpoints).set_policy(&prefix, durability).await?;
     let whom = scope(&prefix);
-    println!("{whom}: durability {durability}, as of revision {}", units::thousands(revision));
+    say!("{whom}: durability {durability}, as of revision {}", units::thousands(revision));
     Ok(())
 }
 
@@ -20,7 +21,7 @@ pub(crate) async fn show(options: PolicyShow) -> Result<(), Failure> {
     if output.json {
         return policies.iter().try_for_each(print_json);
     }
-    print!("{}", policies_table(&policies, show::colour()));
+    say_part!("{}", policies_table(&policies, show::colour()));
     Ok(())
 }
 
