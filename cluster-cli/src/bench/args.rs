@@ -12,6 +12,7 @@ Examples:
   cluster-cli bench push http://127.0.0.1:5001 --size 1MiB --count 256
   cluster-cli bench pull http://127.0.0.1:5001 http://127.0.0.1:5003     spread over two regions
   cluster-cli bench manifests http://127.0.0.1:5001 --count 5000 --json
+  cluster-cli bench push http://127.0.0.1:5001 --beside http://127.0.0.1:5000   by turns, for a ratio
 
 Works with any registry that speaks the OCI distribution protocol over plain HTTP. What it pushes stays there.";
 
@@ -35,6 +36,9 @@ pub(crate) struct Common {
     /// Registries; connections are spread over them
     #[arg(value_name = "URL", required = true, value_parser = Target::parse)]
     pub(crate) targets: Vec<Target>,
+    /// Another registry, measured in turn with them for a ratio
+    #[arg(long, value_name = "URL", value_parser = Target::parse)]
+    pub(crate) beside: Option<Target>,
     /// Repository to push to
     #[arg(long, value_name = "NAME", default_value = "bench/longshore")]
     pub(crate) repository: String,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::target::Target;
+use super::workers::{Measured, Work};
 use crate::show::units;
 
 /// Latencies of single requests. Unit: milliseconds.
@@ -42,6 +44,24 @@ pub(crate) struct Result {
 }
 
 impl Result {
+    /// The rounds of one work taken together.
+    pub(crate) fn of(work: &Work, rounds: Vec<Measured>) -> Self {
+        let seconds: f64 = rounds.iter().map(|round| round.elapsed.as_secs_f64()).sum();
+        let micros: Vec<u64> = rounds.into_iter().flat_map(|round| round.micros).collect();
+        let count = micros.len() as u64;
+        Result {
+            what: work.what,
+            targets: work.targets.iter().map(Target::url).collect(),
+            connections: work.connections,
+            count,
+            size_bytes: work.size_bytes,
+            seconds,
+            per_second: count as f64 / seconds,
+            bytes_per_second: count as f64 * work.size_bytes as f64 / seconds,
+            latency_ms: Latency::of(micros),
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         let Result { what, targets, connections, count, size_bytes, seconds, per_second, bytes_per_second, latency_ms } =
             self;
@@ -70,6 +90,24 @@ fn milliseconds(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }
 
+/// How the measured registries compare with one beside them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) what: &'static str,
+    pub(crate) beside: String,
+    /// Rounds that each of the two ran, in turn.
+    pub(crate) rounds: u64,
+    /// Speed over the speed of the other.
+    pub(crate) ratio: f64,
+}
+
+impl Comparison {
+    pub(crate) fn text(&self) -> String {
+        let Comparison { what, beside, rounds, ratio } = self;
+        format!("{what}: {ratio:.2} × {beside}, in {rounds} rounds by turns")
+    }
+}
+
 /// What this machine could do at best. Unit: bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Machine {
@@ -87,6 +125,11 @@ impl Machine {
             units::rate(*blake3),
             units::rate(*write_and_fsync)
         )
+    }
+
+    /// A push can be no faster than the slower of its two steps.
+    pub(crate) fn push_ratio(&self, bytes_per_second: f64) -> f64 {
+        bytes_per_second / self.sha256.min(self.write_and_fsync)
     }
 }
 

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::http::Client;
-use super::report::{Latency, Result as Report};
 use super::target::Target;
 use crate::failure::Failure;
 use crate::show::units;
@@ -23,14 +22,23 @@ pub(crate) struct Work {
     pub(crate) what: &'static str,
     pub(crate) targets: Vec<Target>,
     pub(crate) connections: u16,
+    /// Number of the first job; the others follow.
+    pub(crate) first: u64,
     pub(crate) count: u64,
     pub(crate) size_bytes: u64,
     /// Show progress on standard error, if that is a terminal.
     pub(crate) progress: bool,
 }
 
-/// Runs `job` for every number below the count. The first failure ends the run.
-pub(crate) async fn run<J, F>(work: &Work, job: J) -> Result<Report, Failure>
+/// What a run took.
+pub(crate) struct Measured {
+    pub(crate) elapsed: Duration,
+    /// Of every job. Unit: microseconds.
+    pub(crate) micros: Vec<u64>,
+}
+
+/// Runs `job` for every number of the work. The first failure ends the run.
+pub(crate) async fn run<J, F>(work: &Work, job: J) -> Result<Measured, Failure>
 where
     J: Fn(Client, u64) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Client, Failure>> + Send + 'static,
@@ -41,7 +49,8 @@ where
     let mut workers = JoinSet::new();
     for connection in 0..u64::from(work.connections).min(work.count) {
         let target = work.targets[usize::try_from(connection).unwrap_or(0) % work.targets.len()].clone();
-        let (job, next, done, count) = (job.clone(), Arc::clone(&next), Arc::clone(&done), work.count);
+        let (job, next, done) = (job.clone(), Arc::clone(&next), Arc::clone(&done));
+        let (first, count) = (work.first, work.count);
         workers.spawn(async move {
             let mut client = Client::new(target);
             let mut micros = Vec::new();
@@ -51,7 +60,7 @@ where
                     return Ok::<_, Failure>(micros);
                 }
                 let started = Instant::now();
-                client = job(client, number).await?;
+                client = job(client, first + number).await?;
                 micros.push(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -73,18 +82,7 @@ where
     if shown {
         clear();
     }
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Report {
-        what: work.what,
-        targets: work.targets.iter().map(Target::url).collect(),
-        connections: work.connections,
-        count: work.count,
-        size_bytes: work.size_bytes,
-        seconds,
-        per_second: work.count as f64 / seconds,
-        bytes_per_second: work.count as f64 * work.size_bytes as f64 / seconds,
-        latency_ms: Latency::of(micros),
-    })
+    Ok(Measured { elapsed: began.elapsed(), micros })
 }
 
 fn show(work: &Work, done: u64, began: Instant) {
