@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 use crate::raft::member::Member;
 use crate::raft::types::RaftMetrics;
 use crate::rows::{self, RegionState};
-use crate::view::{self, Freshness, View};
+use crate::view::{self, Freshness};
 
 /// Interval of ticks while anything else is logged.
 const TICK_BUSY: Duration = Duration::from_secs(10);
@@ -50,8 +50,10 @@ pub(crate) enum Duty {
     LeaveJoint,
     /// The region's node takes part: it begins to refill.
     Backfill(RegionId),
-    /// Remove the rows of a store that is not open.
+    /// Remove the rows of a store that is not open, a page at a time.
     Forget(StoreId),
+    /// Clear what is left of a region that leaves and has no store, a page at a time.
+    Finish(RegionId),
 }
 
 /// Raft's membership as the plan needs it.
@@ -68,7 +70,7 @@ pub(crate) struct Members {
 pub(crate) fn plan(
     nodes: &[rows::Node],
     regions: &[rows::Region],
-    stores_to_forget: &[StoreId],
+    stores: &[rows::Store],
     members: &Members,
 ) -> Option<Duty> {
     if members.joint {
@@ -110,7 +112,22 @@ pub(crate) fn plan(
             return Some(Duty::Backfill(region.id));
         }
     }
-    stores_to_forget.first().map(|store| Duty::Forget(*store))
+    let forgotten = stores.iter().find(|store| is_forgotten(store, regions, stores));
+    let left = || {
+        let is_left = |region: &&rows::Region| {
+            region.state == RegionState::Leaving && stores.iter().all(|store| store.region != region.id)
+        };
+        regions.iter().find(is_left).map(|region| Duty::Finish(region.id))
+    };
+    forgotten.map(|store| Duty::Forget(store.id)).or_else(left)
+}
+
+/// Whether a lost store is given up for good: its region leaves, or keeps another one now. Until then its disk may come
+/// back under a node that takes the lost one's place, and what its rows say of it is true again.
+fn is_forgotten(store: &rows::Store, regions: &[rows::Region], stores: &[rows::Store]) -> bool {
+    let stays = regions.iter().any(|region| region.id == store.region && region.state != RegionState::Leaving);
+    let has_other = stores.iter().any(|other| other.open && other.region == store.region);
+    !store.open && (!stays || has_other)
 }
 
 /// Runs the leader's duties whenever this node leads.
@@ -161,10 +178,8 @@ impl Term {
         }
         self.tick(member).await?;
         let members = self.members(member);
-        let duty = {
-            let forget = stores_to_forget(&view)?;
-            plan(&view.nodes()?, &view.regions()?, &forget, &members)
-        };
+        let duty = plan(&view.nodes()?, &view.regions()?, &view.stores()?, &members);
+        drop(view);
         match duty {
             Some(duty) => perform(member, duty).await,
             None => Ok(()),
@@ -245,16 +260,6 @@ fn learner_state(metrics: &RaftMetrics, node: NodeId) -> Learner {
     }
 }
 
-fn stores_to_forget(view: &View) -> Result<Vec<StoreId>, view::Error> {
-    let mut forget = Vec::new();
-    for store in view.stores()? {
-        if !store.open && !view.held_by(store.id, None, 1)?.is_empty() {
-            forget.push(store.id);
-        }
-    }
-    Ok(forget)
-}
-
 async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
     tracing::info!(?duty, "leader acts on the rows");
     let raft = member.raft();
@@ -305,6 +310,10 @@ async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
         Duty::Forget(store) => {
             member.propose(system(), Command::ForgetStore { store }).await?;
         }
+        Duty::Finish(region) => {
+            // It was forced, or nothing of it was the last: what is repeated here only clears rows.
+            member.propose(system(), Command::RemoveRegion { region, force: true }).await?;
+        }
     }
     Ok(())
 }
@@ -344,7 +353,11 @@ pub(crate) async fn open_store(member: Member) {
         match member.propose(system(), command).await {
             Ok(applied) => {
                 if let Outcome::StoreOpened { boot } = applied.outcome {
-                    member.wait_applied(applied.revision, Duration::from_secs(60)).await;
+                    // A claim made before its own opening is applied here would judge the disk by rows of before.
+                    tokio::select! {
+                        () = opened_here(&member, applied.revision) => {}
+                        () = token.cancelled() => return,
+                    }
                     let claim = StoreClaim { store: identity.store, node: identity.node, boot };
                     tracing::info!(store = %identity.store, %boot, "store is open");
                     member.claims().send_replace(Some(claim));
@@ -360,6 +373,19 @@ pub(crate) async fn open_store(member: Member) {
     }
 }
 
+/// Waits until `index` is applied here, however long a region that catches up takes.
+async fn opened_here(member: &Member, index: Revision) {
+    while !member.wait_applied(index, Duration::from_secs(60)).await {
+        tracing::info!(%index, applied = %member.applied(), "store is open, its opening has not arrived here yet");
+    }
+}
+
+/// Who is to be reached where: the nodes of the rows, and those taken out of them that Raft still counts on.
+fn addresses(nodes: Vec<rows::Node>, members: &BTreeSet<NodeId>) -> BTreeMap<NodeId, String> {
+    let needed = nodes.into_iter().filter(|node| !node.removed || members.contains(&node.id));
+    needed.map(|node| (node.id, node.peer_address)).collect()
+}
+
 /// Keeps the peers' addresses as the rows say.
 pub(crate) async fn follow_addresses(member: Member) {
     let token = member.tasks().token();
@@ -367,8 +393,13 @@ pub(crate) async fn follow_addresses(member: Member) {
     loop {
         match member.local_view(Freshness::Local).and_then(|view| view.nodes()) {
             Ok(nodes) if !nodes.is_empty() => {
-                let live = nodes.into_iter().filter(|node| !node.removed);
-                member.peers().set_addresses(live.map(|node| (node.id, node.peer_address)).collect());
+                let members = {
+                    let metrics = member.raft().metrics();
+                    let metrics = metrics.borrow_watched();
+                    let membership = metrics.membership_config.membership();
+                    membership.voter_ids().chain(membership.learner_ids()).map(NodeId).collect()
+                };
+                member.peers().set_addresses(addresses(nodes, &members));
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = %error, "addresses of the nodes cannot be read"),

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use domain::{NodeId, Place, RegionId, RegionName, StoreId};
+use domain::{Boot, NodeId, Place, RegionId, RegionName, StoreId};
 
-use super::{Duty, Members, plan};
-use crate::rows::{Node, Region, RegionState};
+use super::{Duty, Members, addresses, plan};
+use crate::rows::{Node, Region, RegionState, Store};
 
 fn node(id: u64, removed: bool) -> Node {
     Node {
@@ -71,12 +71,55 @@ fn an_eighth_region_stays_a_learner_and_refills_all_the_same() {
     assert_eq!(plan(&nodes, &regions, &[], &now), Some(Duty::Backfill(RegionId(8))));
 }
 
+fn store(number: u8, region: u32, open: bool) -> Store {
+    Store { id: StoreId([number; 16]), region: RegionId(region), node: NodeId(u64::from(region)), boot: Boot(1), open }
+}
+
 #[test]
-fn lost_stores_are_forgotten_last() {
-    let store = StoreId([7; 16]);
+fn a_lost_store_is_forgotten_once_its_region_keeps_another() {
     let now = members(&[1], &[], &[]);
-    assert_eq!(plan(&[node(1, false)], &[region(1, RegionState::Ready)], &[store], &now), Some(Duty::Forget(store)));
-    assert_eq!(plan(&[node(1, false)], &[region(1, RegionState::Ready)], &[], &now), None);
+    let next = |stores: &[Store]| plan(&[node(1, false)], &[region(1, RegionState::Ready)], stores, &now);
+    assert_eq!(next(&[store(1, 1, false), store(2, 1, true)]), Some(Duty::Forget(StoreId([1; 16]))));
+    assert_eq!(next(&[store(2, 1, true)]), None);
+    assert_eq!(next(&[store(1, 1, false), store(2, 2, true)]), None, "another region's store is no substitute");
+}
+
+#[test]
+fn a_lost_store_waits_for_its_disk_while_its_region_is_joined_anew() {
+    let mut old = node(2, true);
+    old.region = RegionId(2);
+    let mut new = node(4, false);
+    new.region = RegionId(2);
+    let nodes = [node(1, false), old, new];
+    for state in [RegionState::Joining, RegionState::Backfilling, RegionState::Ready] {
+        let regions = [region(1, RegionState::Ready), region(2, state)];
+        for now in [members(&[1, 2], &[4], &[]), members(&[1, 4], &[], &[])] {
+            let duty = plan(&nodes, &regions, &[store(1, 1, true), store(2, 2, false)], &now);
+            assert!(!matches!(duty, Some(Duty::Forget(_))), "{state:?}, {now:?}: {duty:?}");
+        }
+    }
+}
+
+#[test]
+fn a_leaving_region_is_cleared_until_no_row_of_it_is_left() {
+    let now = members(&[1], &[], &[]);
+    let nodes = [node(1, false), node(2, true)];
+    let regions = [region(1, RegionState::Ready), region(2, RegionState::Leaving)];
+    let own = store(1, 1, true);
+    let next = |stores: &[Store]| plan(&nodes, &regions, stores, &now);
+    // Whatever rows the store has left, of held, condemned or wanted blobs: it is done when its own row is gone.
+    assert_eq!(next(&[own.clone(), store(2, 2, false)]), Some(Duty::Forget(StoreId([2; 16]))));
+    assert_eq!(next(&[own.clone()]), Some(Duty::Finish(RegionId(2))));
+    assert_eq!(plan(&nodes, &regions[..1], &[own, store(2, 2, false)], &now), Some(Duty::Forget(StoreId([2; 16]))));
+}
+
+#[test]
+fn a_removed_node_is_reached_for_as_long_as_raft_counts_on_it() {
+    let nodes = || vec![node(1, false), node(2, true), node(3, true)];
+    let reached = |members: &[u64]| addresses(nodes(), &ids(members)).into_keys().collect::<BTreeSet<_>>();
+    assert_eq!(reached(&[1, 2]), ids(&[1, 2]));
+    assert_eq!(reached(&[1]), ids(&[1]));
+    assert_eq!(reached(&[]), ids(&[1]));
 }
 
 #[test]

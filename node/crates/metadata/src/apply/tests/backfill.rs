@@ -151,6 +151,43 @@ fn what_nobody_holds_is_passed_by_until_somebody_holds_it_again() {
 }
 
 #[test]
+fn a_disk_that_outlived_its_node_counts_again() {
+    let mut world = World::three();
+    world.record("r", 1, 2);
+    world.record("r", 2, 1);
+    world.done(Command::MintNode { node: new_node("b"), replace: Some(NodeId(2)) });
+    assert!(world.view().holders(&digest(1)).unwrap().is_empty(), "the only copy is in the lost store");
+    world.set_state(2, RegionState::Backfilling);
+    advance(&mut world);
+    world.open(2, 4, 2);
+    assert_eq!(world.view().holders(&digest(1)).unwrap().len(), 1);
+    advance(&mut world);
+    world.held(2, &[2]);
+    world.set_state(2, RegionState::Ready);
+    assert_eq!(region(&world).wanted_blobs, 0);
+    super::invariants::check(world.ledger.read().unwrap(), true);
+}
+
+#[test]
+fn a_region_without_a_store_leaves_in_steps() {
+    let mut world = World::one();
+    for number in 0..1200 {
+        record(&mut world, number, 1);
+    }
+    world.done(Command::MintNode { node: new_node("b"), replace: None });
+    world.set_state(2, RegionState::Backfilling);
+    advance(&mut world);
+    advance(&mut world);
+    assert_eq!(region(&world).wanted_blobs, 1200);
+    let leave = || Command::RemoveRegion { region: B, force: true };
+    world.done(leave());
+    assert_eq!(region(&world).wanted_blobs, 200);
+    world.done(leave());
+    assert_eq!(world.view().region(B).unwrap(), None);
+    super::invariants::check(world.ledger.read().unwrap(), false);
+}
+
+#[test]
 fn a_replaced_region_begins_again_and_a_ready_region_misses_nothing() {
     let mut world = World::three();
     for number in 1..=20 {
