@@ -74,6 +74,34 @@ impl Config {
     }
 }
 
+/// A cluster of one node in a folder, for tests; `change` has the last word on its settings.
+#[cfg(test)]
+pub(crate) async fn born_alone(folder: &std::path::Path, change: impl FnOnce(&mut Config)) -> (Handle, Tasks) {
+    let mut config = Config {
+        data: folder.join("data"),
+        peer_address: "127.0.0.1:7001".to_owned(),
+        log_cache_bytes: 4 << 20,
+        state_cache_bytes: 4 << 20,
+        log_entries_kept: 10_000,
+        snapshot_every: 10_000,
+        log_bytes_max: 64 << 20,
+        ..Config::for_tests(Profile::Lan)
+    };
+    change(&mut config);
+    let node = NewNode {
+        region: domain::RegionName::parse("paris").expect("valid"),
+        place: domain::Place::default(),
+        public_url: String::new(),
+        peer_address: config.peer_address.clone(),
+        certificate: Vec::new(),
+    };
+    let tasks = Tasks::new();
+    let format: FormatStore = Box::new(|_| Ok(StoreId([1; 16])));
+    let handle = init(config, node, Durability::Local, format, tasks.clone()).await.expect("born");
+    handle.opened().await;
+    (handle, tasks)
+}
+
 /// What `open` found.
 pub enum Opened {
     /// No identity yet: only the admin door and health may run, until `init` or `join`.

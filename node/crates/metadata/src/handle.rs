@@ -145,6 +145,11 @@ impl Handle {
         Handle { member }
     }
 
+    #[cfg(test)]
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
     /// Proposes a command and waits until it is applied here (bounded), or says why not.
     ///
     /// Forwards to the leader, retries under one request id through leader changes for at most 30 s; whatever is

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kv::ledger;
+use domain::Revision;
+use kv::ledger::{self, Ledger};
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 use runtime::clock;
 
 use crate::raft::machine::{StateFile, storage};
 use crate::raft::types::SnapshotMeta;
-use crate::state::TABLE;
+use crate::state::{FORMAT_LEVEL, TABLE};
+use crate::view::{Freshness, View};
 
 /// First bytes of a spooled snapshot: name and version.
 const MAGIC: &[u8; 8] = b"LSSNAP\x00\x01";
@@ -239,5 +241,67 @@ pub(crate) fn build(spool: &Path, blake3: [u8; 32], target: &Path) -> io::Result
         return Err(malformed(format!("{rows} rows arrived, {} were sent", u64::from_be_bytes(count))));
     }
     let ledger = builder.finish().map_err(storage)?;
-    crate::raft::machine::check_hash(&ledger)
+    crate::raft::machine::check_hash(&ledger)?;
+    check_format(&ledger)
+}
+
+/// Refuses a state above what this release understands: it would decide otherwise than its peers from here on.
+fn check_format(ledger: &Ledger) -> io::Result<()> {
+    let view = View::new(ledger.read().map_err(storage)?, Revision(0), Freshness::Local);
+    match view.meta().map_err(storage)? {
+        Some(meta) if meta.format_level > FORMAT_LEVEL => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "the snapshot is at format level {}, this release understands {FORMAT_LEVEL}; install a newer release",
+                meta.format_level
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A state file that [`build`] makes or has made. What was not moved into place by the end of this is removed, whole or
+/// half-built: a failed install must not cost the disk that the next one needs.
+pub(crate) struct Unplaced(pub(crate) PathBuf);
+
+impl Drop for Unplaced {
+    fn drop(&mut self) {
+        // The name under which a new ledger is made.
+        let mut begun = self.0.clone().into_os_string();
+        begun.push(".new");
+        drop(std::fs::remove_file(begun));
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Meta;
+    use crate::state::Batch;
+    use crate::state::space::{Space, single};
+
+    #[test]
+    fn a_state_of_a_newer_release_is_refused() {
+        let ledger = Ledger::in_memory(&[TABLE]).expect("in memory");
+        let check = |format_level| {
+            let meta = Meta {
+                cluster: domain::ClusterId([1; 16]),
+                incarnation: 1,
+                format_level,
+                cluster_time_ms: 0,
+                horizon: Revision(0),
+                next_region: 2,
+                next_node: 2,
+                mac_key: [1; 32],
+            };
+            let mut batch = Batch::begin(&ledger).expect("begins");
+            batch.put(single(Space::Meta), &meta).expect("a row");
+            batch.commit(ledger::Sync::Visible).expect("commits");
+            check_format(&ledger)
+        };
+        check(FORMAT_LEVEL).expect("a state of this release");
+        let refused = check(FORMAT_LEVEL + 1).expect_err("a state of the next release");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    }
 }

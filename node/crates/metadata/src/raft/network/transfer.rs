@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::raft::member::Member;
 use crate::raft::network::client::Client;
-use crate::raft::snapshot::{self, Spool, SpoolFile, Spools};
+use crate::raft::snapshot::{self, Spool, SpoolFile, Spools, Unplaced};
 use crate::raft::types::{SnapshotMeta, Vote};
 use crate::raft::wire;
 
@@ -171,6 +171,8 @@ async fn install(member: &Member, head: pb::SnapshotHead) -> Result<Vote, Status
     // A name of its own: the library may still hold that of an earlier attempt.
     let name = domain::digest::encode_hex(&random::bytes::<8>());
     let target = member.file().snapshots().join(format!("{name}.state"));
+    // Dropped once the library has answered: it has moved the file by then, or never will.
+    let _unplaced = Unplaced(target.clone());
     let built = {
         let (part, target) = (files.part.clone(), target.clone());
         tokio::task::spawn_blocking(move || snapshot::build(&part, blake3, &target)).await.map_err(internal)?
@@ -178,7 +180,7 @@ async fn install(member: &Member, head: pb::SnapshotHead) -> Result<Vote, Status
     // Whether it was good or not, the next offer begins anew.
     drop(tokio::fs::remove_file(&files.name).await);
     drop(tokio::fs::remove_file(&files.part).await);
-    built.map_err(internal)?;
+    built.inspect_err(|error| tracing::warn!(%error, "received snapshot cannot be used")).map_err(internal)?;
     tracing::info!(bytes, elapsed_ms = clock::elapsed_ms(started), "snapshot received and verified");
     let snapshot = openraft::storage::Snapshot { meta, snapshot: Spool::Received(target) };
     let response = member.raft().install_full_snapshot(vote, snapshot).await.map_err(internal)?;
@@ -217,3 +219,7 @@ async fn fill(member: &Member, chunks: &mut tonic::Streaming<pb::SnapshotChunk>)
     let head = head.ok_or_else(|| Status::invalid_argument("the stream has no head"))?;
     if length == head.bytes { Ok(head) } else { Err(Status::data_loss("the snapshot ended early")) }
 }
+
+#[cfg(test)]
+#[path = "transfer_test.rs"]
+mod tests;
