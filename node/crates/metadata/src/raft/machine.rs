@@ -73,7 +73,8 @@ impl StateFile {
         })
     }
 
-    fn ledger(&self) -> Ledger {
+    /// The ledger in place now.
+    pub(crate) fn ledger(&self) -> Ledger {
         self.ledger.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

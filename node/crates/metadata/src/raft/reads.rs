@@ -116,7 +116,6 @@ impl Member {
                 Ok(round) => round,
                 Err(_) => Err(self.cut_off_text()),
             };
-            self.escape().note(round.is_ok());
             for waiter in batch.drain(..) {
                 // A reader that has gone away needs no answer.
                 drop(waiter.send(round.clone()));
@@ -124,7 +123,8 @@ impl Member {
         }
     }
 
-    /// While reads are answered from local state, tries rounds until one succeeds.
+    /// While reads are answered from local state, tries rounds until one succeeds and what it asks for is applied here:
+    /// a region that still catches up would make every reader wait in vain.
     pub(crate) async fn run_probe(self) {
         let token = self.tasks().token();
         loop {
@@ -203,15 +203,13 @@ impl Escape {
         }
     }
 
-    fn note(&self, succeeded: bool) {
-        if succeeded && self.is_on() {
-            self.turn_off();
-        }
-    }
-
     async fn wait_on(&self) {
         let mut on = self.on.subscribe();
         // The sender lives as long as self.
         drop(on.wait_for(|on| *on).await);
     }
 }
+
+#[cfg(test)]
+#[path = "reads_test.rs"]
+mod tests;
