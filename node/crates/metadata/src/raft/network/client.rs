@@ -1,9 +1,9 @@
 //! What openraft sends to one peer: pipelined appends, heartbeats, votes, snapshots, leader transfer.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     VoteRequest, VoteResponse,
 };
+use prost::Message as _;
 use proto::raft as pb;
 use proto::raft::metadata_client::MetadataClient;
 use runtime::clock;
@@ -35,6 +36,9 @@ use crate::raft::wire;
 const APPEND_PROGRESS: Duration = Duration::from_secs(5);
 /// Requests of one append stream that wait for their reply at once.
 const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// No further request leaves while those without a reply have so many bytes: they wait in the memory of a follower that
+/// writes more slowly than the leader sends. One request more may be out, of at most one read of the log. Unit: bytes.
+const APPEND_BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
 /// A peer that refuses is not dialled again at once: the library would spin (libs.md §1).
 const RECONNECT_DELAY: Duration = Duration::from_millis(300);
 
@@ -237,11 +241,49 @@ type Replies = BoxStream<'static, Result<StreamAppendResult<TypeConfig>, RpcErro
 /// Requests out without a reply, and who waits for them to become fewer.
 #[derive(Default)]
 struct Flow {
-    outstanding: AtomicUsize,
+    outstanding: Mutex<Outstanding>,
     waker: AtomicWaker,
 }
 
-/// The library's requests on their way to the wire, at most [`APPENDS_IN_FLIGHT_MAX`] of them without a reply.
+/// Sizes of the requests without a reply, oldest first, and their sum. Unit: bytes.
+#[derive(Default)]
+struct Outstanding {
+    sizes: VecDeque<usize>,
+    bytes: usize,
+}
+
+impl Flow {
+    fn outstanding(&self) -> std::sync::MutexGuard<'_, Outstanding> {
+        // Two fields that are changed together, without anything in between that can fail.
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self) -> bool {
+        let outstanding = self.outstanding();
+        outstanding.sizes.len() >= APPENDS_IN_FLIGHT_MAX || outstanding.bytes >= APPEND_BYTES_IN_FLIGHT_MAX
+    }
+
+    fn is_idle(&self) -> bool {
+        self.outstanding().sizes.is_empty()
+    }
+
+    fn sent(&self, bytes: usize) {
+        let mut outstanding = self.outstanding();
+        outstanding.sizes.push_back(bytes);
+        outstanding.bytes += bytes;
+    }
+
+    /// Replies come in the order of requests.
+    fn answered(&self) {
+        let mut outstanding = self.outstanding();
+        let bytes = outstanding.sizes.pop_front().unwrap_or(0);
+        outstanding.bytes -= bytes;
+        drop(outstanding);
+        self.waker.wake();
+    }
+}
+
+/// The library's requests on their way to the wire, within the bounds of [`Flow`].
 struct Outgoing<S> {
     input: S,
     flow: Arc<Flow>,
@@ -252,13 +294,14 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Stream for Outg
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<pb::AppendRequest>> {
         self.flow.waker.register(context.waker());
-        if self.flow.outstanding.load(Ordering::Acquire) >= APPENDS_IN_FLIGHT_MAX {
+        if self.flow.is_full() {
             return Poll::Pending;
         }
         let request = ready!(self.input.poll_next_unpin(context));
         Poll::Ready(request.map(|request| {
-            self.flow.outstanding.fetch_add(1, Ordering::AcqRel);
-            wire::append_to_wire(request)
+            let message = wire::append_to_wire(request);
+            self.flow.sent(message.encoded_len());
+            message
         }))
     }
 }
@@ -280,12 +323,11 @@ where
         let flow = flow.clone();
         async move {
             let mut replies = replies?;
-            let reply = next_reply(&mut replies, &flow.outstanding).await?;
-            flow.outstanding.fetch_sub(1, Ordering::AcqRel);
-            flow.waker.wake();
+            let reply = next_reply(&mut replies, &flow).await?;
             let rest = reply.is_ok().then_some(replies);
-            if rest.is_none() {
-                tokio::time::sleep(RECONNECT_DELAY).await;
+            match &rest {
+                Some(_) => flow.answered(),
+                None => tokio::time::sleep(RECONNECT_DELAY).await,
             }
             Some((reply, rest))
         }
@@ -295,7 +337,7 @@ where
 /// The next reply; an idle stream may stay silent for ever, one with requests out may not.
 async fn next_reply(
     replies: &mut tonic::Streaming<pb::AppendReply>,
-    outstanding: &AtomicUsize,
+    flow: &Flow,
 ) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
     let mut silent_since = clock::now();
     loop {
@@ -305,7 +347,7 @@ async fn next_reply(
             }
             Ok(Ok(None)) => return None,
             Ok(Err(status)) => return Some(Err(from_status(&status))),
-            Err(_) if outstanding.load(Ordering::Relaxed) == 0 => silent_since = clock::now(),
+            Err(_) if flow.is_idle() => silent_since = clock::now(),
             Err(_) if silent_since.elapsed() < APPEND_PROGRESS => {}
             Err(_) => return Some(Err(unreachable("the peer stopped answering appends"))),
         }

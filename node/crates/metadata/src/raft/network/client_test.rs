@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::{ClusterId, Incarnation, NodeId};
@@ -11,17 +13,20 @@ use proto::raft::metadata_server::{Metadata, MetadataServer};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::Factory;
+use super::{APPEND_BYTES_IN_FLIGHT_MAX, APPENDS_IN_FLIGHT_MAX, Factory, Peer};
 use crate::birth::Profile;
 use crate::raft::config::Timing;
 use crate::raft::peers::Peers;
-use crate::raft::types::{LeaderId, LogId, TypeConfig, Vote};
+use crate::raft::types::{Data, Entry, LeaderId, LogId, TypeConfig, Vote};
 
 /// Requests that the peer below wants to see before it answers any.
 const TOGETHER: usize = 3;
 
-/// A peer that answers appends only once several have arrived: whoever waits for each answer waits for ever.
-struct Reluctant;
+/// A peer that answers appends only once several have arrived: whoever waits for each answer waits for ever. Or one that
+/// never answers.
+struct Reluctant {
+    answers: bool,
+}
 
 type Replies = Pin<Box<dyn Stream<Item = Result<pb::AppendReply, Status>> + Send>>;
 
@@ -30,6 +35,10 @@ impl Metadata for Reluctant {
     type AppendStream = Replies;
 
     async fn append(&self, request: Request<tonic::Streaming<pb::AppendRequest>>) -> Result<Response<Replies>, Status> {
+        if !self.answers {
+            let silence = request.into_inner().filter_map(|_| std::future::ready(None));
+            return Ok(Response::new(Box::pin(silence)));
+        }
         let replies = request.into_inner().chunks(TOGETHER).flat_map(|requests| {
             let replies = requests.into_iter().map(|request| {
                 let log_id = request?.prev;
@@ -76,21 +85,29 @@ impl Metadata for Reluctant {
     }
 }
 
-/// Appends leave without waiting for the answers to earlier ones.
-#[tokio::test]
-async fn appends_are_pipelined() {
+/// A connection to such a peer.
+async fn connected(answers: bool) -> (Peer, runtime::Tasks) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = listener.local_addr().expect("bound").to_string();
     let tasks = runtime::Tasks::new();
     tasks.spawn(runtime::TaskKind::Door, "reluctant", async move {
-        let server = tonic::transport::Server::builder().add_service(MetadataServer::new(Reluctant));
+        let server = tonic::transport::Server::builder().add_service(
+            MetadataServer::new(Reluctant { answers })
+                .max_decoding_message_size(domain::limits::PEER_MESSAGE_BYTES_MAX),
+        );
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serves");
     });
     let config = crate::birth::Config::for_tests(Profile::Lan);
     let peers = Peers::new(ClusterId([1; 16]), Incarnation(1), BTreeMap::new(), Timing::of(&config));
     peers.set_addresses(BTreeMap::from([(NodeId(2), address.clone())]));
     let mut factory = Factory { peers };
-    let mut peer = factory.new_client(2, &openraft::impls::BasicNode::new(address)).await;
+    (factory.new_client(2, &openraft::impls::BasicNode::new(address)).await, tasks)
+}
+
+/// Appends leave without waiting for the answers to earlier ones.
+#[tokio::test]
+async fn appends_are_pipelined() {
+    let (mut peer, tasks) = connected(true).await;
     let request = |index| AppendEntriesRequest::<TypeConfig> {
         vote: Vote::new_committed(1, 1),
         prev_log_id: Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index)),
@@ -107,5 +124,36 @@ async fn appends_are_pipelined() {
         let matching = reply.expect("no transport error").expect("matching").expect("an id");
         assert_eq!(matching.index, index as u64, "answers come in order");
     }
+    tasks.cancel();
+}
+
+/// What a follower has not written yet waits in its memory: it is not sent more than it was promised room for.
+#[tokio::test]
+async fn a_peer_that_answers_nothing_is_sent_a_bounded_number_of_bytes() {
+    const ENTRY_BYTES: usize = 1024 * 1024;
+    let (mut peer, tasks) = connected(false).await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let body = bytes::Bytes::from(vec![7; ENTRY_BYTES]);
+    let counting = taken.clone();
+    let input = futures_util::stream::iter(1..).map(move |index| {
+        counting.fetch_add(1, Ordering::Relaxed);
+        let log_id = LogId::new(LeaderId { term: 1, node_id: 1 }, index);
+        let payload = openraft::EntryPayload::Normal(Data(body.clone()));
+        AppendEntriesRequest::<TypeConfig> {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: None,
+            entries: vec![Entry { log_id, payload }],
+            leader_commit: None,
+        }
+    });
+    let option = RPCOption::new(Duration::from_secs(1));
+    let mut replies = peer.stream_append(Box::pin(input), option).await.expect("opens");
+    // The stream ends by the peer's silence: nothing was on its way for seconds.
+    let end = tokio::time::timeout(Duration::from_secs(60), replies.next()).await.expect("silence has a bound");
+    assert!(end.expect("an answer").is_err());
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken < APPENDS_IN_FLIGHT_MAX / 2, "{taken} requests");
+    assert!(taken * ENTRY_BYTES <= APPEND_BYTES_IN_FLIGHT_MAX, "{taken} MiB");
+    assert!(taken * ENTRY_BYTES * 2 >= APPEND_BYTES_IN_FLIGHT_MAX, "{taken} MiB are not pipelined");
     tasks.cancel();
 }
