@@ -11,12 +11,16 @@ use crate::rows::{Meta, Policy, RegionState};
 use crate::state::places::{Mark, NodeRow, RegionRow};
 use crate::state::read::{Direction, Read, bad, decode, parts};
 use crate::state::space::{self, Space};
-use crate::state::{Batch, Error, FORMAT_LEVEL};
+use crate::state::{Batch, Error};
 
 /// Longest step of cluster time one tick may take: twice the longest interval between ticks (60 s).
 const TICK_MS_MAX: u64 = 120_000;
 /// Marks are not set closer than this, so that there are few of them however often a leader ticks.
 const MARK_MS_MIN: u64 = 5_000;
+
+/// Format level that a cluster is born at. Written by every node that applies Genesis, whatever its release understands:
+/// what a row says never depends on who applies it.
+const BIRTH_FORMAT_LEVEL: u32 = 1;
 
 /// The first entry of a cluster.
 pub(super) fn genesis(
@@ -30,7 +34,7 @@ pub(super) fn genesis(
     let meta = Meta {
         cluster,
         incarnation: 1,
-        format_level: FORMAT_LEVEL,
+        format_level: BIRTH_FORMAT_LEVEL,
         cluster_time_ms: 0,
         horizon: Revision(0),
         next_region: 2,
@@ -41,7 +45,7 @@ pub(super) fn genesis(
     state.put(space::mark(index.0), &Mark(0))?;
     let region = region_row(node, RegionState::Ready);
     state.put(space::region(RegionId(1)), &region)?;
-    state.put(space::node(NodeId(1)), &node_row(node, RegionId(1)))?;
+    state.put(space::node(NodeId(1)), &node_row(node, RegionId(1), BIRTH_FORMAT_LEVEL))?;
     state.put(space::policy(""), &Policy { durability, sparse: false, immutable_tags: Vec::new() })
 }
 
@@ -50,12 +54,13 @@ pub(super) fn region_row(node: &NewNode, state: RegionState) -> RegionRow {
     RegionRow { name: region.clone(), place: *place, public_url: public_url.clone(), state, cordoned: false }
 }
 
-pub(super) fn node_row(node: &NewNode, region: RegionId) -> NodeRow {
+/// A node's row, at a level that every node of the cluster understands: what it understands itself its `OpenStore` says.
+pub(super) fn node_row(node: &NewNode, region: RegionId, format_level_max: u32) -> NodeRow {
     NodeRow {
         region,
         peer_address: node.peer_address.clone(),
         certificate: node.certificate.clone(),
-        format_level_max: FORMAT_LEVEL,
+        format_level_max,
         removed: false,
     }
 }

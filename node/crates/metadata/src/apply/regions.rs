@@ -65,7 +65,7 @@ impl Entry<'_> {
         // Wanted rows stay, with their count; the position and what lies beyond it are set when the backfill begins.
         let counters = RegionCounters { wanted: self.state.region_counters(region)?.wanted, ..Default::default() };
         self.state.put(space::region_counters(region), &counters)?;
-        self.state.put(space::node(id), &node_row(node, region))?;
+        self.state.put(space::node(id), &node_row(node, region, self.meta.format_level))?;
         Ok(Outcome::Minted { node: id, region })
     }
 

@@ -142,6 +142,19 @@ fn ids_are_minted_once_per_request_and_never_again() {
 }
 
 #[test]
+fn a_minted_node_has_the_level_in_force_whatever_who_applies_it_understands() {
+    use crate::state::space::{Space, single};
+    let mut world = World::one();
+    let mut meta = world.view().meta().unwrap().unwrap();
+    meta.format_level = 7;
+    let mut batch = crate::state::Batch::begin(&world.ledger).unwrap();
+    batch.put(single(Space::Meta), &meta).unwrap();
+    batch.commit(kv::ledger::Sync::Visible).unwrap();
+    world.done(Command::MintNode { node: new_node("b"), replace: None });
+    assert_eq!(world.view().node(NodeId(2)).unwrap().unwrap().format_level_max, 7);
+}
+
+#[test]
 fn a_store_opens_under_the_index_of_its_entry_and_older_boots_are_fenced() {
     let mut world = World::one();
     let old = world.claim(1);
