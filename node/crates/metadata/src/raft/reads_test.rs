@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use domain::RegionId;
+use runtime::TaskKind;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -28,9 +29,10 @@ async fn a_region_that_catches_up_does_not_make_every_pull_wait() {
     let ledger = member.file().ledger();
     let hold = tokio::task::spawn_blocking(move || ledger.write()).await.expect("runs").expect("begins");
     let writer = handle.clone();
-    let writing = tokio::task::spawn(async move {
+    let (written, writing) = oneshot::channel();
+    tasks.spawn(TaskKind::Request, "write", async move {
         let command = Command::SetCordoned { region: RegionId(1), cordoned: true };
-        writer.propose(Origin { actor: "test".to_owned() }, command).await
+        drop(written.send(writer.propose(Origin { actor: "test".to_owned() }, command).await));
     });
     let committed = async {
         while member.quorum().committed <= member.applied() {
