@@ -364,6 +364,11 @@ impl Cluster {
         self.links().cut(index);
     }
 
+    /// Closes every connection between a region and the others.
+    pub fn reset(&self, index: usize) {
+        self.links().reset(index);
+    }
+
     /// Undoes [`Cluster::cut`].
     pub fn heal(&self, index: usize) {
         self.links().heal(index);

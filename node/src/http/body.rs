@@ -125,14 +125,14 @@ impl Stream for RequestBody {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
-                Poll::Ready(Some(Err(error))) => break Some(Err(BodyError { detail: error.to_string() })),
+                Poll::Ready(Some(Err(error))) => break Some(Err(BodyError::of_client(error.to_string()))),
                 Poll::Ready(None) => break None,
                 Poll::Pending => {
                     if this.idle.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
                     let detail = format!("the client sent nothing for {} s", this.idle_max.as_secs());
-                    break Some(Err(BodyError { detail }));
+                    break Some(Err(BodyError::of_client(detail)));
                 }
             }
         };

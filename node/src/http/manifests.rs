@@ -144,7 +144,7 @@ async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, Owned
         Ok(Ok(read)) => Ok(read),
         Ok(Err(CollectError::TooLarge { given })) => Err(too_large(given)),
         Ok(Err(CollectError::Busy)) => Err(Failure::too_many("too many manifests are being pushed at once")),
-        Ok(Err(CollectError::Broken(error))) => Err(broken(error.detail)),
+        Ok(Err(CollectError::Broken(error))) => Err(broken(error.to_string())),
         Err(_) => Err(broken(format!("it did not come within {} s", BODY_MAX.as_secs()))),
     }
 }

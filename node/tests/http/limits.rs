@@ -11,7 +11,7 @@ use crate::rows_manifests::{IMAGE, image, push_blobs};
 use crate::world::World;
 
 /// Longest wait for bytes that must come.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn all(world: &World) {
     early_answers(world).await;
@@ -22,8 +22,8 @@ pub(crate) async fn all(world: &World) {
 }
 
 /// Sends text and reads until `until` stands in the answer, or the end.
-async fn exchange(stream: &mut TcpStream, text: &str, until: &str) -> String {
-    stream.write_all(text.as_bytes()).await.unwrap();
+pub(crate) async fn exchange(stream: &mut TcpStream, text: impl AsRef<[u8]>, until: &str) -> String {
+    stream.write_all(text.as_ref()).await.unwrap();
     read_until(stream, until).await
 }
 
@@ -73,7 +73,7 @@ async fn continues(world: &World) {
     let mut stream = TcpStream::connect(world.door(0)).await.unwrap();
     let answer = exchange(&mut stream, &head("/v2/e/one/manifests/v1", body.len()), "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 100 "), "{answer}");
-    let answer = exchange(&mut stream, std::str::from_utf8(&body).unwrap(), "\r\n\r\n").await;
+    let answer = exchange(&mut stream, &body, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
 }
 

@@ -1,6 +1,5 @@
 //! Appending a request body to an upload: body → batches → one lane hashes, one lane writes → sync → record.
 
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::groups::{GroupHasher, GroupMark};
-use crate::handle::{ByteStream, SessionKey, UploadError};
+use crate::handle::{BodyFault, ByteStream, SessionKey, UploadError};
 use crate::hashing::HashState;
 use crate::lane::Lane;
 use crate::record::Record;
@@ -113,8 +112,17 @@ fn write_all_at(file: &File, parts: &[Bytes], mut at: u64) -> io::Result<()> {
 /// How a body ended.
 enum End {
     Whole,
-    Broken(String),
+    /// With what the transport said, and whether what came before it may be kept.
+    Broken(String, bool),
     TooLong(u64),
+    /// The node stops.
+    Stopped,
+}
+
+/// What comes next of a body.
+enum Next {
+    Chunk(Bytes),
+    End(End),
 }
 
 /// What came of a body.
@@ -149,7 +157,7 @@ impl Drop for Counted {
 }
 
 /// Appends a body; runs to its end even when the caller goes away. See [`crate::Handle::append`].
-pub(crate) async fn append<E: Display + Send + 'static>(
+pub(crate) async fn append<E: BodyFault>(
     store: &Arc<Store>,
     key: SessionKey,
     offset: Option<u64>,
@@ -179,7 +187,7 @@ pub(crate) async fn append<E: Display + Send + 'static>(
 }
 
 /// Moves the body through the lanes until it ends, breaks or is refused.
-async fn pump<E: Display>(
+async fn pump<E: BodyFault>(
     store: &Arc<Store>,
     file: &Arc<File>,
     at: u64,
@@ -198,14 +206,9 @@ async fn pump<E: Display>(
     let end = {
         let mut batch = Batch::new();
         loop {
-            let chunk = next_chunk(&mut body, &stop).await;
-            let mut rest = match chunk {
-                Some(Ok(chunk)) => chunk,
-                ended => {
-                    let last = push(&mut hashing, &mut writing, &mut syncs, &mut batch).await;
-                    break last
-                        .map(|()| ended.map_or(End::Whole, |error| End::Broken(error.err().unwrap_or_default())));
-                }
+            let mut rest = match next_chunk(&mut body, &stop).await {
+                Next::Chunk(chunk) => chunk,
+                Next::End(end) => break push(&mut hashing, &mut writing, &mut syncs, &mut batch).await.map(|()| end),
             };
             bytes += rest.len() as u64;
             if length.is_some_and(|length| bytes > length) {
@@ -251,11 +254,15 @@ async fn drain(
     Pumped { end, bytes, hash, synced }
 }
 
-async fn next_chunk<E: Display>(body: &mut ByteStream<E>, stop: &CancellationToken) -> Option<Result<Bytes, String>> {
+async fn next_chunk<E: BodyFault>(body: &mut ByteStream<E>, stop: &CancellationToken) -> Next {
     tokio::select! {
         biased;
-        () = stop.cancelled() => Some(Err("the node is stopping".to_owned())),
-        chunk = body.next() => chunk.map(|chunk| chunk.map_err(|error| error.to_string())),
+        () = stop.cancelled() => Next::End(End::Stopped),
+        chunk = body.next() => match chunk {
+            Some(Ok(chunk)) => Next::Chunk(chunk),
+            Some(Err(fault)) => Next::End(End::Broken(fault.to_string(), fault.keeps_what_came())),
+            None => Next::End(End::Whole),
+        },
     }
 }
 
@@ -353,11 +360,12 @@ async fn settle(
         Ok(End::Whole) if length.is_none_or(|expected| expected == bytes) => None,
         Ok(End::Whole) => Some(UploadError::Length { expected: length.unwrap_or(bytes), given: bytes }),
         Ok(End::TooLong(given)) => Some(UploadError::Length { expected: length.unwrap_or(bytes), given }),
-        Ok(End::Broken(detail)) if length.is_some() => Some(UploadError::Body { detail }),
-        Ok(End::Broken(detail)) => {
+        Ok(End::Broken(detail, keeps)) if keeps && length.is_none() => {
             advance(store, held, file, bytes, hash).await?;
             return Err(UploadError::Body { detail });
         }
+        Ok(End::Broken(detail, _)) => Some(UploadError::Body { detail }),
+        Ok(End::Stopped) => Some(UploadError::Stopping),
         Err(refused) => Some(refused.into()),
     };
     let Some(refusal) = refusal else { return advance(store, held, file, bytes, hash).await };

@@ -117,7 +117,24 @@ pub enum UploadError {
         /// What happened.
         detail: String,
     },
+    /// The node stops; the offset is unchanged.
+    #[error("the node is stopping")]
+    Stopping,
 }
+
+/// Why a body ended before its end.
+pub trait BodyFault: std::fmt::Display + Send + 'static {
+    /// Whether what came before it is kept, when no length was announced: so for a sender that will ask how far it
+    /// got, and not for one that is told that nothing was done and sends the same again.
+    fn keeps_what_came(&self) -> bool {
+        true
+    }
+}
+
+impl BodyFault for &'static str {}
+impl BodyFault for String {}
+impl BodyFault for std::io::Error {}
+impl BodyFault for std::convert::Infallible {}
 
 /// Why a read failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -234,8 +251,9 @@ impl Handle {
     }
     /// Appends a body at `offset` (at the end when none). `length` is what was announced (Content-Range or
     /// Content-Length): another length received is `Length` and leaves the offset unchanged; a body that breaks off
-    /// without an announced Content-Range keeps what came, durably. Returns the new offset; it is durable.
-    pub async fn append<E: std::fmt::Display + Send + 'static>(
+    /// without an announced Content-Range keeps what came, durably, unless its fault says otherwise. Returns the new
+    /// offset; it is durable.
+    pub async fn append<E: BodyFault>(
         &self,
         session: SessionKey,
         offset: Option<u64>,

@@ -112,6 +112,52 @@ async fn what_came_before_a_break_is_kept_when_no_length_was_announced() {
     assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
 }
 
+/// A link between nodes that broke: whoever sends is told that nothing was done.
+struct Link;
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("link broke")
+    }
+}
+
+impl blobs::handle::BodyFault for Link {
+    fn keeps_what_came(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_break_goes_when_its_sender_does_not_count_on_it() {
+    let room = Room::new().await;
+    let bytes = content(2 * MIB, 4);
+    let session = room.create().await;
+    room.append(session, &bytes[..MIB]).await.unwrap();
+    let torn = room.handle.append(session, None, None, broken(&bytes[MIB..2 * MIB - 5], Link)).await;
+    assert!(matches!(torn, Err(UploadError::Body { detail }) if detail == "link broke"));
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, MIB as u64);
+    // The same again, and the hashes are right, so they went back too.
+    assert_eq!(room.append(session, &bytes[MIB..]).await.unwrap(), 2 * MIB as u64);
+    let (placed, _pin) = room.handle.complete(session, sha256(&bytes)).await.unwrap();
+    assert_eq!(room.read_all(&placed).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_leaves_a_session_at_its_acknowledged_offset() {
+    let room = Room::new().await;
+    let session = room.create().await;
+    room.append(session, b"before").await.unwrap();
+    let tasks = room.tasks.clone();
+    let endless = stream::iter([Ok::<_, String>(Bytes::from_static(b"more"))]).chain(stream::once(async move {
+        tasks.cancel();
+        std::future::pending().await
+    }));
+    let stopped = room.handle.append(session, None, None, endless.boxed()).await;
+    assert!(matches!(stopped, Err(UploadError::Stopping)), "{stopped:?}");
+    let room = room.reopen().await;
+    assert_eq!(room.handle.upload_status(session).await.unwrap().offset, 6);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_writers_wins() {
     let room = Room::new().await;

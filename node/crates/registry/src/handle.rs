@@ -10,6 +10,7 @@ use runtime::{TaskKind, Tasks};
 use crate::fault::{ReadFault, Unavailable};
 use crate::pins::Pins;
 use crate::session_id::Mint;
+use crate::turns::Turns;
 use crate::{pins, server};
 
 /// How the room behaves.
@@ -51,6 +52,7 @@ struct Inner {
     tasks: Tasks,
     mint: OnceLock<Mint>,
     pins: Pins,
+    turns: Turns,
 }
 
 impl Handle {
@@ -62,8 +64,16 @@ impl Handle {
         replication: replication::Handle,
         tasks: Tasks,
     ) -> Self {
-        let (mint, pins) = (OnceLock::new(), Pins::default());
-        let inner = Inner { config, metadata, blobs, replication, tasks: tasks.clone(), mint, pins };
+        let inner = Inner {
+            config,
+            metadata,
+            blobs,
+            replication,
+            tasks: tasks.clone(),
+            mint: OnceLock::new(),
+            pins: Pins::default(),
+            turns: Turns::default(),
+        };
         let handle = Handle { inner: Arc::new(inner) };
         tasks.spawn(TaskKind::Worker, "pins", pins::run(handle.clone(), tasks.token()));
         handle
@@ -102,6 +112,10 @@ impl Handle {
 
     pub(crate) fn pins(&self) -> &Pins {
         &self.inner.pins
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// The facts of "not now", as they stand.

@@ -1,8 +1,8 @@
 //! Floor 5: what OCI means by push, pull, mount, delete, list and refer.
 //!
 //! Knows the rules of the distribution specification and none of HTTP: the doors in `node/src/http` turn requests into
-//! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt;
-//! names live in `metadata`, bytes in `blobs`, copies in `replication`.
+//! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt
+//! and the turns of requests at one session; names live in `metadata`, bytes in `blobs`, copies in `replication`.
 
 pub mod blob;
 pub mod content_range;
@@ -17,6 +17,7 @@ pub mod read;
 pub mod referrers;
 mod server;
 pub mod session_id;
+mod turns;
 pub mod upload;
 mod wire;
 

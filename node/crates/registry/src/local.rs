@@ -13,17 +13,28 @@ use crate::content_range::Chunk;
 use crate::fault::{self, ReadFault, WriteFault};
 use crate::handle::Handle;
 use crate::session_id::SessionId;
+use crate::turns::Turn;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
 
-/// Longest wait of a closing PUT for the one before it, which may still be hashing.
+/// Longest wait of a closing PUT for the request before it: the same PUT, which may still be hashing or recording.
 const CLOSE_TURN_MAX: Duration = Duration::from_secs(20);
-/// Longest wait of a cancellation for the request that is at work on the session.
-const CANCEL_TURN_MAX: Duration = Duration::from_secs(5);
-/// Pause between two tries.
-const TURN_PAUSE: Duration = Duration::from_millis(50);
+/// Longest wait of a chunk or a cancellation for the request before it, whose connection may have broken unnoticed.
+const STEP_TURN_MAX: Duration = Duration::from_secs(5);
 
-/// Tries a step again while another request is at work on its session; `None` when it still is after `wait_max`.
-async fn in_turn<T, F>(wait_max: Duration, step: impl Fn() -> F) -> Option<Result<T, UploadError>>
+/// Pause between two looks at a session that its store locks.
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
+
+async fn turn(handle: &Handle, id: SessionId, wait_max: Duration) -> Result<Turn, Error> {
+    handle.turns().take(id.key, wait_max).await.ok_or_else(|| busy(handle))
+}
+
+fn busy(handle: &Handle) -> Error {
+    WriteFault::Unavailable(handle.here("another request is at work on this upload session")).into()
+}
+
+/// Tries a step again while the store itself is at work on the session (expiry); `None` when it still is after
+/// `wait_max`.
+async fn unlocked<T, F>(wait_max: Duration, step: impl Fn() -> F) -> Option<Result<T, UploadError>>
 where
     F: Future<Output = Result<T, UploadError>>,
 {
@@ -31,14 +42,10 @@ where
     loop {
         match step().await {
             Err(UploadError::Busy { .. }) if start.elapsed() >= wait_max => return None,
-            Err(UploadError::Busy { .. }) => tokio::time::sleep(TURN_PAUSE).await,
+            Err(UploadError::Busy { .. }) => tokio::time::sleep(LOCKED_PAUSE).await,
             other => return Some(other),
         }
     }
-}
-
-fn busy(handle: &Handle) -> Error {
-    WriteFault::Unavailable(handle.here("another request is at work on this upload session")).into()
 }
 
 pub(crate) struct Local {
@@ -70,6 +77,42 @@ impl Sessions for Local {
         chunk: Option<Chunk>,
         body: Body,
     ) -> Result<u64, Error> {
+        let (local, repository) = (Local::new(&self.handle), repository.clone());
+        let step = async move {
+            let _turn = turn(&local.handle, id, STEP_TURN_MAX).await?;
+            local.take_in(id, &repository, chunk, body).await
+        };
+        // A client that leaves now leaves bytes to be settled, and the next request waits for that.
+        self.handle.to_the_end("append chunk", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
+    }
+
+    async fn close(&self, id: SessionId, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
+        let (local, repository) = (Local::new(&self.handle), repository.clone());
+        let step = async move {
+            let _turn = turn(&local.handle, id, CLOSE_TURN_MAX).await?;
+            local.finish(id, repository, closing).await
+        };
+        // A client that leaves now must not take the pin of an open proposal with it.
+        self.handle.to_the_end("close upload", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
+    }
+
+    async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
+        self.find(id, repository).await?;
+        let _turn = turn(&self.handle, id, STEP_TURN_MAX).await?;
+        let cancelled = unlocked(STEP_TURN_MAX, || self.handle.blobs().cancel_upload(id.key)).await;
+        cancelled.ok_or_else(|| busy(&self.handle))?.map_err(|error| of_upload(error, self.handle.region()))
+    }
+}
+
+/// Steps that are taken in turn.
+impl Local {
+    async fn take_in(
+        &self,
+        id: SessionId,
+        repository: &RepositoryName,
+        chunk: Option<Chunk>,
+        body: Body,
+    ) -> Result<u64, Error> {
         let status = self.find(id, repository).await?;
         if status.placed.is_some() {
             // Complete, and only its closing PUT may follow.
@@ -80,9 +123,9 @@ impl Sessions for Local {
         appended.map_err(|error| of_upload(error, self.handle.region()))
     }
 
-    async fn close(&self, id: SessionId, repository: &RepositoryName, closing: Closing) -> Result<Recorded, Error> {
+    async fn finish(&self, id: SessionId, repository: RepositoryName, closing: Closing) -> Result<Recorded, Error> {
         let Closing { digest, chunk, body, actor } = closing;
-        let status = self.find(id, repository).await?;
+        let status = self.find(id, &repository).await?;
         match status.placed {
             // A retry: the bytes lie where they belong, and what the client sends again is not read.
             Some(placed) if placed.digest == digest => {}
@@ -91,22 +134,13 @@ impl Sessions for Local {
             }
             None => {
                 if let Some(body) = body {
-                    self.append(id, repository, chunk, body).await?;
+                    self.take_in(id, &repository, chunk, body).await?;
                 } else if let Some(chunk) = chunk {
                     return Err(Error::Length { expected: chunk.length, given: 0 });
                 }
             }
         }
-        let (handle, repository) = (self.handle.clone(), repository.clone());
-        let step = async move { complete(&handle, id, repository, digest, actor).await };
-        // A client that leaves now must not take the pin of an open proposal with it.
-        self.handle.to_the_end("record blob", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
-    }
-
-    async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
-        self.find(id, repository).await?;
-        let cancelled = in_turn(CANCEL_TURN_MAX, || self.handle.blobs().cancel_upload(id.key)).await;
-        cancelled.ok_or_else(|| busy(&self.handle))?.map_err(|error| of_upload(error, self.handle.region()))
+        complete(&self.handle, id, repository, digest, actor).await
     }
 }
 
@@ -118,7 +152,7 @@ async fn complete(
     digest: domain::Digest,
     actor: String,
 ) -> Result<Recorded, Error> {
-    let placed = in_turn(CLOSE_TURN_MAX, || handle.blobs().complete(id.key, digest)).await;
+    let placed = unlocked(STEP_TURN_MAX, || handle.blobs().complete(id.key, digest)).await;
     let (placed, pin) = placed.ok_or_else(|| busy(handle))?.map_err(|error| of_upload(error, handle.region()))?;
     let now_ms = handle.metadata().local().and_then(|view| view.meta()).map_err(ReadFault::from)?;
     handle.pins().hold(id.key, pin, now_ms.map_or(0, |meta| meta.cluster_time_ms));
@@ -160,16 +194,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_busy_session_is_waited_for_within_bounds() {
+    async fn a_locked_session_is_waited_for_within_bounds() {
         let tries = AtomicUsize::new(0);
         let step = || {
             let at = tries.fetch_add(1, Ordering::Relaxed);
             async move { if at < 2 { Err(UploadError::Busy { offset: 0 }) } else { Ok(at) } }
         };
-        assert!(matches!(in_turn(CLOSE_TURN_MAX, step).await, Some(Ok(2))));
+        assert!(matches!(unlocked(STEP_TURN_MAX, step).await, Some(Ok(2))));
         let busy = || async { Err::<(), _>(UploadError::Busy { offset: 0 }) };
-        assert!(in_turn(Duration::ZERO, busy).await.is_none());
+        assert!(unlocked(Duration::ZERO, busy).await.is_none());
         let unknown = || async { Err::<(), _>(UploadError::Unknown) };
-        assert!(matches!(in_turn(CLOSE_TURN_MAX, unknown).await, Some(Err(UploadError::Unknown))));
+        assert!(matches!(unlocked(STEP_TURN_MAX, unknown).await, Some(Err(UploadError::Unknown))));
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Before a body is sent the owner is asked for the session's offset, within `owner_wait_max`: an owner that cannot be
 //! reached costs the client no bytes, and a wrong offset is answered before they cross an ocean.
+//!
+//! The owner acts at the end of a body and not before: when the link breaks earlier, it goes back to where the session
+//! was, and the client is told that nothing was done. Only a link that breaks after the end leaves the outcome unknown.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use domain::{Digest, NodeId, RegionName, RepositoryName};
 use futures_util::{Stream, StreamExt, stream};
 use metadata::handle::ChannelClass;
 use proto::sessions::sessions_client::SessionsClient;
-use proto::sessions::{BodyPart, End, SessionReply, body_part};
+use proto::sessions::{BodyPart, Broken, End, SessionReply, body_part};
 use runtime::clock;
 use tonic::transport::Channel;
 
@@ -52,6 +54,16 @@ impl Remote {
 
     fn unreachable(&self) -> Error {
         Error::OwnerUnreachable { region: self.here.clone(), owner: self.owner.clone() }
+    }
+
+    /// What the client is told when a body did not get its answer.
+    fn told(&self, error: Error, pace: &Pace) -> Error {
+        match error {
+            Error::OwnerUnreachable { .. } if pace.has_ended() => WriteFault::Unknown.into(),
+            // The owner heard nothing for too long, and the client had not broken off.
+            Error::Body { .. } if !pace.has_ended() => self.unreachable(),
+            other => other,
+        }
     }
 
     /// A short call: the answer, or "unreachable" after the bound.
@@ -113,9 +125,7 @@ impl Sessions for Remote {
         match self.send(client.append(parts), pace.clone()).await {
             Ok(Answer::Offset(offset)) => Ok(offset),
             Ok(Answer::Recorded(_) | Answer::Cancelled(_)) => Err(unexpected()),
-            // The owner keeps what reached it: a client that sends the body again would have it twice.
-            Err(Error::OwnerUnreachable { .. }) if pace.may_have_changed() => Err(WriteFault::Unknown.into()),
-            Err(error) => Err(error),
+            Err(error) => Err(self.told(error, &pace)),
         }
     }
 
@@ -129,9 +139,7 @@ impl Sessions for Remote {
         match self.send(client.close(parts), pace.clone()).await {
             Ok(Answer::Recorded(recorded)) => Ok(recorded),
             Ok(Answer::Offset(_) | Answer::Cancelled(_)) => Err(unexpected()),
-            // The owner keeps what reached it, and with the whole body taken it may have proposed before it fell silent.
-            Err(Error::OwnerUnreachable { .. }) if pace.may_have_changed() => Err(WriteFault::Unknown.into()),
-            Err(error) => Err(error),
+            Err(error) => Err(self.told(error, &pace)),
         }
     }
 
@@ -166,7 +174,6 @@ fn opening(
 #[derive(Debug, Default)]
 struct Pace {
     state: Mutex<Step>,
-    has_data: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,7 +183,7 @@ enum Step {
     WaitsForClient,
     /// A part was handed to the transport, which has not asked for another since.
     Handed(Instant),
-    /// The last part was handed over.
+    /// The last part was handed over: the end, or word that the client broke off.
     Ended(Instant),
 }
 
@@ -189,9 +196,9 @@ impl Pace {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the owner may have got something that it acts upon: bytes, or the end.
-    fn may_have_changed(&self) -> bool {
-        self.has_data.load(Ordering::Acquire) || matches!(self.step(), Step::Ended(_))
+    /// Whether the owner may have got what it acts upon: the end, or a client's break, before which it keeps what came.
+    fn has_ended(&self) -> bool {
+        matches!(self.step(), Step::Ended(_))
     }
 
     /// Resolves when the owner has taken nothing for too long.
@@ -216,7 +223,7 @@ enum Sending {
     Done,
 }
 
-/// The parts of a body: begin, data, end. A body that breaks off gives no end, which tells the owner.
+/// The parts of a body: begin, data, end. A body that breaks off says so at its end.
 fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart> + Send + 'static, Arc<Pace>) {
     let pace = Arc::new(Pace::default());
     let begin = BodyPart { part: Some(body_part::Part::Begin(opening.into())) };
@@ -229,9 +236,6 @@ fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart>
                 pace.set(Step::WaitsForClient);
             }
             let (part, rest) = step(sending).await?;
-            if matches!(part.part, Some(body_part::Part::Data(_))) {
-                pace.has_data.store(true, Ordering::Release);
-            }
             pace.set(if matches!(rest, Sending::Done) {
                 Step::Ended(clock::now())
             } else {
@@ -244,7 +248,7 @@ fn parts(opening: &Opening, body: Option<Body>) -> (impl Stream<Item = BodyPart>
 }
 
 async fn step(sending: Sending) -> Option<(BodyPart, Sending)> {
-    let end = || Some((BodyPart { part: Some(body_part::Part::End(End {})) }, Sending::Done));
+    let last = |part| Some((BodyPart { part: Some(part) }, Sending::Done));
     let (mut body, mut pending) = match sending {
         Sending::Begin(begin, Some(body)) => return Some((begin, Sending::Body(body, Bytes::new()))),
         Sending::Begin(begin, None) => {
@@ -257,8 +261,8 @@ async fn step(sending: Sending) -> Option<(BodyPart, Sending)> {
     while pending.is_empty() {
         match body.next().await {
             Some(Ok(bytes)) => pending = bytes,
-            Some(Err(_)) => return None,
-            None => return end(),
+            Some(Err(error)) => return last(body_part::Part::Broken(Broken { detail: error.to_string() })),
+            None => return last(body_part::Part::End(End {})),
         }
     }
     let data = pending.split_to(pending.len().min(MESSAGE_BYTES));
@@ -287,6 +291,7 @@ mod tests {
             Some(body_part::Part::Begin(_)) => "begin".to_owned(),
             Some(body_part::Part::Data(data)) => data.len().to_string(),
             Some(body_part::Part::End(_)) => "end".to_owned(),
+            Some(body_part::Part::Broken(Broken { detail })) => format!("broken: {detail}"),
             None => "nothing".to_owned(),
         };
         let shapes = parts.map(shape).collect().await;
@@ -303,25 +308,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_owner_that_got_bytes_or_the_end_may_have_changed() {
-        let bytes: Body = Box::pin(stream::iter([Ok(Bytes::from_static(b"ab"))]));
-        for (body, after_begin) in [(Some(bytes), true), (None, true)] {
-            let (parts, pace) = parts(&sample(), body);
+    async fn an_owner_acts_at_the_end_and_not_before() {
+        let bytes = || Ok(Bytes::from_static(b"ab"));
+        for last in [None, Some(Err(BodyError::of_client("reset")))] {
+            let body: Body = Box::pin(stream::iter([bytes(), bytes()].into_iter().chain(last)));
+            let (parts, pace) = parts(&sample(), Some(body));
             let mut parts = std::pin::pin!(parts);
-            assert!(parts.next().await.is_some() && !pace.may_have_changed());
-            assert!(parts.next().await.is_some());
-            assert_eq!(pace.may_have_changed(), after_begin);
+            for _ in ["begin", "2", "2"] {
+                assert!(parts.next().await.is_some() && !pace.has_ended());
+            }
+            assert!(parts.next().await.is_some() && pace.has_ended());
+            assert!(parts.next().await.is_none() && pace.has_ended());
         }
-        let broken: Body = Box::pin(stream::iter([Err(BodyError { detail: "reset".to_owned() })]));
-        let (parts, pace) = parts(&sample(), Some(broken));
-        assert_eq!((parts.count().await, pace.may_have_changed()), (1, false));
     }
 
     #[tokio::test]
-    async fn a_broken_body_has_no_end() {
-        let broken = Err(BodyError { detail: "reset".to_owned() });
+    async fn a_broken_body_says_so() {
+        let broken = Err(BodyError::of_client("reset"));
         let (shapes_seen, ended) = shapes(Some(vec![Ok(Bytes::from_static(b"ab")), broken])).await;
-        assert_eq!(shapes_seen, ["begin", "2"]);
-        assert!(!ended);
+        assert_eq!(shapes_seen, ["begin", "2", "broken: reset"]);
+        assert!(ended);
     }
 }

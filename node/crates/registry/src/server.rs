@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream;
 use proto::sessions::sessions_server::{Sessions as Service, SessionsServer};
-use proto::sessions::{BodyPart, SessionReply, SessionRequest, body_part};
+use proto::sessions::{BodyPart, Broken, SessionReply, SessionRequest, body_part};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::handle::Handle;
@@ -13,8 +14,9 @@ use crate::session_id::SessionId;
 use crate::upload::{Body, BodyError, Closing, Error, Sessions};
 use crate::wire::{self, Answer, Opening};
 
-/// Longest pause between two parts; the door of the passing node gives up on its client earlier.
-const PART_WAIT_MAX: Duration = Duration::from_secs(90);
+/// Longest pause between two parts; the door of the passing node gives up on its client earlier (after 5 minutes at
+/// most), and a link that is gone is noticed by its own keepalive.
+const PART_WAIT_MAX: Duration = Duration::from_mins(6);
 
 pub(crate) fn service(handle: Handle) -> SessionsServer<Server> {
     SessionsServer::new(Server { handle })
@@ -80,15 +82,52 @@ async fn open(mut parts: Streaming<BodyPart>) -> Result<(Opening, Body), Status>
     let opening = Opening::try_from(begin).map_err(invalid)?;
     let body = stream::unfold(Some(parts), |parts| async move {
         let mut parts = parts?;
-        let broken = |detail: String| Some((Err(BodyError { detail }), None));
-        match tokio::time::timeout(PART_WAIT_MAX, parts.message()).await {
-            Ok(Ok(Some(BodyPart { part: Some(body_part::Part::Data(data)) }))) => Some((Ok(data), Some(parts))),
-            Ok(Ok(Some(BodyPart { part: Some(body_part::Part::End(_)) }))) => None,
-            Ok(Ok(Some(_))) => broken("a part of a body came out of place".to_owned()),
-            Ok(Ok(None)) => broken("the body ended before its end".to_owned()),
-            Ok(Err(status)) => broken(status.message().to_owned()),
-            Err(_) => broken("nothing came for too long".to_owned()),
-        }
+        let came = tokio::time::timeout(PART_WAIT_MAX, parts.message()).await;
+        let read = read_part(came.unwrap_or_else(|_| Err(Status::deadline_exceeded("nothing came for too long"))))?;
+        let rest = read.is_ok().then_some(parts);
+        Some((read, rest))
     });
     Ok((opening, Box::pin(body)))
+}
+
+/// The next bytes of a body; `None` at its proper end.
+///
+/// A stream may end without a word because the node that passes it on gave up, or because the link to it broke: the
+/// transport shows both alike, and after both the client is told that nothing was done.
+fn read_part(came: Result<Option<BodyPart>, Status>) -> Option<Result<Bytes, BodyError>> {
+    let link = |detail: &str| Some(Err(BodyError::of_link(detail)));
+    match came {
+        Ok(Some(BodyPart { part: Some(body_part::Part::Data(data)) })) => Some(Ok(data)),
+        Ok(Some(BodyPart { part: Some(body_part::Part::End(_)) })) => None,
+        Ok(Some(BodyPart { part: Some(body_part::Part::Broken(Broken { detail })) })) => {
+            Some(Err(BodyError::of_client(detail)))
+        }
+        Ok(Some(BodyPart { part: Some(body_part::Part::Begin(_)) | None })) => {
+            link("a part of a body came out of place")
+        }
+        Ok(None) => link("the body ended before its end"),
+        Err(status) => link(status.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blobs::handle::BodyFault;
+    use proto::sessions::End;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_client_left_behind_is_kept() {
+        let part = |part| Ok(Some(BodyPart { part: Some(part) }));
+        let data = read_part(part(body_part::Part::Data(Bytes::from_static(b"ab"))));
+        assert!(matches!(data, Some(Ok(bytes)) if bytes == b"ab"[..]));
+        assert!(read_part(part(body_part::Part::End(End {}))).is_none());
+        let client = read_part(part(body_part::Part::Broken(Broken { detail: "reset".to_owned() })));
+        assert_eq!(client, Some(Err(BodyError::of_client("reset"))));
+        for broken in [Ok(None), Err(Status::cancelled("reset")), Ok(Some(BodyPart { part: None }))] {
+            let Some(Err(error)) = read_part(broken) else { panic!("not an end of a body") };
+            assert!(!error.keeps_what_came(), "{error}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use blobs::handle::{ByteStream, UploadError};
+use blobs::handle::{BodyFault, ByteStream, UploadError};
 use domain::{Digest, RegionName, RepositoryName, Revision};
 use metadata::command::Command;
 use metadata::handle::{Demand, Origin};
@@ -13,7 +13,7 @@ use metadata::outcome::Refusal;
 
 use crate::blob;
 use crate::content_range::Chunk;
-use crate::fault::{self, ReadFault, WriteFault};
+use crate::fault::{self, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
 use crate::local::Local;
 use crate::network::Remote;
@@ -23,12 +23,30 @@ use crate::session_id::SessionId;
 /// A request's body as a stream.
 pub type Body = ByteStream<BodyError>;
 
-/// The client's connection broke off, or idled for too long.
+/// A body ended before its end: a connection broke off, or idled for too long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct BodyError {
-    /// What the transport said.
-    pub detail: String,
+    detail: String,
+    is_of_link: bool,
+}
+
+impl BodyError {
+    /// The client's own connection: what came before is kept, for the client can ask how far it got.
+    pub fn of_client(detail: impl Into<String>) -> Self {
+        BodyError { detail: detail.into(), is_of_link: false }
+    }
+
+    /// The link from the node that passes the body on: its client is told that nothing was done, and sends it again.
+    pub(crate) fn of_link(detail: impl Into<String>) -> Self {
+        BodyError { detail: detail.into(), is_of_link: true }
+    }
+}
+
+impl BodyFault for BodyError {
+    fn keeps_what_came(&self) -> bool {
+        !self.is_of_link
+    }
 }
 
 /// Bytes do not hash to the digest that the client named.
@@ -262,7 +280,12 @@ impl Handle {
         let id = self.verify(id, repository)?;
         let offset = match self.owner(id).await? {
             Owner::Here(local) => local.append(id, repository, chunk, body).await?,
-            Owner::There(remote) => remote.append(id, repository, chunk, body).await?,
+            Owner::There(remote) => {
+                let repository = repository.clone();
+                let step = async move { remote.append(id, &repository, chunk, body).await };
+                // A client that leaves breaks its body off, which the owner is to hear; the link to it stays.
+                self.to_the_end("pass on chunk", step).await.unwrap_or(Err(WriteFault::Unknown.into()))?
+            }
         };
         self.session(id, repository, offset)
     }
@@ -273,7 +296,11 @@ impl Handle {
         let digest = closing.digest;
         let closed = match self.owner(id).await {
             Ok(Owner::Here(local)) => local.close(id, repository, closing).await,
-            Ok(Owner::There(remote)) => remote.close(id, repository, closing).await,
+            Ok(Owner::There(remote)) => {
+                let repository = repository.clone();
+                let step = async move { remote.close(id, &repository, closing).await };
+                self.to_the_end("pass on closing chunk", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
+            }
             Err(error) => Err(error),
         };
         match closed {
@@ -403,5 +430,9 @@ pub(crate) fn of_upload(error: UploadError, region: &RegionName) -> Error {
         UploadError::TooMany => Error::TooMany,
         UploadError::Full { free, reserve } => Error::Full { region: region.clone(), free, reserve },
         UploadError::Storage { detail } => Error::Storage { detail },
+        UploadError::Stopping => {
+            let detail = "its node is stopping".to_owned();
+            WriteFault::Unavailable(Unavailable { region: region.clone(), cut_off: false, detail }).into()
+        }
     }
 }

@@ -3,7 +3,6 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "test code; every test file uses another part")]
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,7 +154,7 @@ pub fn body(bytes: &[u8], step: usize) -> ByteStream<Infallible> {
 }
 
 /// A body that breaks after `bytes`.
-pub fn broken<E: Display + Send + 'static>(bytes: &[u8], error: E) -> ByteStream<E> {
+pub fn broken<E: Send + 'static>(bytes: &[u8], error: E) -> ByteStream<E> {
     stream::iter([Ok(Bytes::copy_from_slice(bytes)), Err(error)]).boxed()
 }
 
