@@ -94,6 +94,13 @@ async fn types(world: &World) {
     put(world, "f/types", "foreign", IMAGE, &image(b"", &layers)).await.expect(201);
     let docker = image(b"layer", &json!({ "mediaType": DOCKER_IMAGE }));
     put(world, "f/types", "docker", DOCKER_IMAGE, &docker).await.expect(201);
+    // Bytes that do not name their type are what the newest push calls them.
+    let untyped = image(b"layer", &json!({ "mediaType": null }));
+    for kind in [IMAGE, DOCKER_IMAGE, IMAGE] {
+        let answer = put(world, "f/types", "untyped", kind, &untyped).await.expect(201);
+        world.get(&answer.location()).await.expect(200).has("content-type", kind).is(&untyped);
+    }
+    put(world, "f/types", "untyped", INDEX, &untyped).await.error(400, "MANIFEST_INVALID");
     let list =
         json!({ "schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [descriptor(DOCKER_IMAGE, &docker)] });
     put(world, "f/types", "list", DOCKER_LIST, list.to_string().as_bytes()).await.expect(201);

@@ -45,7 +45,6 @@ impl Entry<'_> {
         self.check_durability(&children, policy.durability)?;
         // Everything is judged; from here on it is done.
         let mut revision = self.store_manifest(put, existing, &children)?;
-        let mut tags_revision = None;
         for (tag, before) in &tags {
             let moved = match before {
                 Some(row) if row.digest == put.digest => row.revision,
@@ -54,10 +53,7 @@ impl Entry<'_> {
                     self.index
                 }
             };
-            tags_revision = tags_revision.max(Some(moved));
-        }
-        if revision != self.index {
-            revision = tags_revision.unwrap_or(revision);
+            revision = revision.max(moved);
         }
         Ok(Outcome::ManifestPut { revision })
     }
@@ -146,26 +142,33 @@ impl Entry<'_> {
             }
             kinds.push((*digest, merged));
         }
-        if let Some(mut row) = existing {
-            if row.children != kinds {
-                row.children = kinds;
-                self.state.put(space::manifest(repository, &put.digest), &row)?;
+        let is_new = existing.is_none();
+        let manifest = match existing {
+            // Bytes that do not say their type themselves are what the newest push calls them; the digest is the same.
+            Some(row) if row.manifest.media_type == put.media_type => {
+                let revision = row.manifest.revision;
+                if row.children != kinds {
+                    let row = ManifestRow { children: kinds, ..row };
+                    self.state.put(space::manifest(repository, &put.digest), &row)?;
+                }
+                return Ok(revision);
             }
-            return Ok(row.manifest.revision);
-        }
-        let manifest = Manifest {
-            media_type: put.media_type.clone(),
-            body: put.body.clone(),
-            subject: put.subject,
-            artifact_type: put.artifact_type.clone(),
-            revision: self.index,
-            pushed_at_ms: self.proposal.wall_ms,
-            actor: self.proposal.actor.clone(),
-            region: self.proposal.region,
+            _ => Manifest {
+                media_type: put.media_type.clone(),
+                body: put.body.clone(),
+                subject: put.subject,
+                artifact_type: put.artifact_type.clone(),
+                revision: self.index,
+                pushed_at_ms: self.proposal.wall_ms,
+                actor: self.proposal.actor.clone(),
+                region: self.proposal.region,
+            },
         };
         let row = ManifestRow { manifest, children: kinds };
         self.state.put(space::manifest(repository, &put.digest), &row)?;
-        self.change_repository(repository, |row| row.manifests += 1)?;
+        if is_new {
+            self.change_repository(repository, |row| row.manifests += 1)?;
+        }
         if let Some(subject) = &put.subject {
             let row = ReferrerRow {
                 media_type: put.media_type.clone(),

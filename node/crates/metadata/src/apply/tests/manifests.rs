@@ -84,6 +84,32 @@ fn the_same_put_again_keeps_its_revision() {
 }
 
 #[test]
+fn the_same_bytes_under_another_type_are_of_the_newest_type() {
+    let mut world = World::one();
+    world.record("r", 1, 1);
+    let typed = |name: &str| {
+        let mut put = put("r", 100, &[1], &["a"]);
+        put.media_type = name.to_owned();
+        put.subject = Some(digest(50));
+        put.annotations = vec![("k".to_owned(), "v".to_owned())];
+        put
+    };
+    let first = world.stored(typed("application/x"));
+    let second = world.stored(typed("application/y"));
+    assert_eq!(second, Revision(world.index), "who asks for this revision gets the new type, from any region");
+    assert_eq!(world.stored(typed("application/y")), second);
+    let view = world.view();
+    let row = view.manifest(&repo("r"), &digest(100)).unwrap().unwrap();
+    assert_eq!((row.media_type.as_str(), row.revision), ("application/y", second));
+    let listed = view.referrers(&repo("r"), &digest(50), None, None, 9).unwrap();
+    assert_eq!((listed.len(), listed[0].media_type.as_str(), listed[0].annotations.len()), (1, "application/y", 1));
+    assert_eq!(view.tag(&repo("r"), &tag("a")).unwrap().unwrap().revision, first, "the tag did not move");
+    assert_eq!(references(&world, 1), Some(1));
+    assert_eq!(view.repository(&repo("r")).unwrap().unwrap().manifests, 1);
+    super::invariants::check(world.ledger.read().unwrap(), false);
+}
+
+#[test]
 fn conditions_hold_for_every_named_tag_or_for_the_manifest() {
     let mut world = World::one();
     world.record("r", 1, 1);
