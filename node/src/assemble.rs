@@ -8,8 +8,9 @@ use domain::{ClusterId, Durability, NodeId};
 use metadata::birth;
 use metadata::command::NewNode;
 use runtime::Tasks;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
+use crate::config::value::Count;
 use crate::config::{Config, Profile, StaleHead};
 use crate::grpc::{AdminService, Switch};
 use crate::http;
@@ -40,7 +41,7 @@ impl House {
     /// `tasks` owns the work of the rooms, `requests` that of the clients, which ends first.
     pub fn new(config: Config, tasks: Tasks, requests: Tasks, identity: Identity) -> Arc<Self> {
         let phase = PhaseCell::default();
-        let registry = Switch::new(http::closed(requests.clone()));
+        let registry = Switch::new(http::closed(http_settings(&config), requests.clone()));
         let house = Arc::new(House {
             config,
             tasks,
@@ -60,6 +61,11 @@ impl House {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Limits of the registry's door.
+    pub fn http_settings(&self) -> http::Settings {
+        http_settings(&self.config)
     }
 
     /// Where the node stands.
@@ -194,7 +200,7 @@ impl House {
         registry.add_services(&mut routes);
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
-        self.registry.set(http::router(registry, http::Settings::default(), self.requests.clone()));
+        self.registry.set(http::router(registry, self.http_settings(), self.requests.clone()));
         self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
@@ -264,5 +270,40 @@ impl House {
             log_bytes_max: raft.log_bytes_max.0,
             insecure: peer.insecure,
         }
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    let places = |count: Count| usize::try_from(count.0).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    let http = &config.http;
+    http::Settings {
+        connections_max: places(http.connections_max),
+        requests_max: places(http.requests_max),
+        manifest_bytes_max: places(Count(http.manifests_bytes_max.0)),
+        body_idle_max: Duration::from_millis(http.body_idle_ms_max.0),
+        write_stall_max: Duration::from_millis(http.write_stall_ms_max.0),
+        chunk_bytes_min: config.upload.chunk_bytes_min.map(|size| size.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_door_has_the_limits_of_the_configuration() {
+        let parse = |text: &str| Config::parse("node.toml", text, &[], false, false).expect("a configuration").config;
+        assert_eq!(http_settings(&parse("")), http::Settings::default());
+        let set = "[http]\nconnections_max = 7\nrequests_max = 5\nmanifests_bytes_max = \"4MiB\"\n\
+                   body_idle_ms_max = \"2s\"\nwrite_stall_ms_max = 3000\n[upload]\nchunk_bytes_min = \"5MiB\"";
+        let expected = http::Settings {
+            connections_max: 7,
+            requests_max: 5,
+            manifest_bytes_max: 4 << 20,
+            body_idle_max: Duration::from_secs(2),
+            write_stall_max: Duration::from_secs(3),
+            chunk_bytes_min: Some(5 << 20),
+        };
+        assert_eq!(http_settings(&parse(set)), expected);
     }
 }

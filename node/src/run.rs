@@ -170,7 +170,11 @@ fn open_doors(house: &Arc<House>, work: &Work, http: TcpListener, peers: TcpList
         health::router(house.phase().clone(), house.metrics().clone()).fallback_service(house.registry.clone());
     let routes = telemetry::counted(routes, house.metrics());
     let (ended, tasks) = (work.requests.token(), work.requests.clone());
-    work.requests.spawn_fallible(TaskKind::Door, "http door", http::serve(http, routes, ended, tasks));
+    work.requests.spawn_fallible(
+        TaskKind::Door,
+        "http door",
+        http::serve(http, routes, house.http_settings(), ended, tasks),
+    );
     let (stream_mib, connection_mib) = match house.config().raft.profile {
         Profile::Lan => (4, 8),
         Profile::Wan => (32, 64),
@@ -184,10 +188,7 @@ fn open_doors(house: &Arc<House>, work: &Work, http: TcpListener, peers: TcpList
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .add_routes(tonic::service::Routes::from(routes))
-            .serve_with_incoming_shutdown(
-                tonic::transport::server::TcpIncoming::from(peers).with_nodelay(Some(true)),
-                ended.cancelled_owned(),
-            )
+            .serve_with_incoming_shutdown(http::listen::peers(peers), ended.cancelled_owned())
             .await
     });
 }

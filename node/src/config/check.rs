@@ -2,14 +2,61 @@
 
 use std::path::Path;
 
+use domain::limits::MANIFEST_BYTES_MAX;
 use rustix::fs::Access;
 
 use super::keys::Config;
 use super::reader::{Mistake, Reader};
 use super::value::HostPort;
 
-/// Rules that one key alone cannot break.
+/// Longest pause in a body that may be set: the owner of a session waits for the next piece of a body that another
+/// region passes on for a minute longer. Unit: milliseconds.
+const BODY_IDLE_MS_MAX: u64 = 300_000;
+/// Shortest waits for a client. Unit: milliseconds.
+const CLIENT_WAIT_MS_MIN: u64 = 1000;
+/// Most connections or requests at once that may be set; far beyond what file descriptors allow.
+const PLACES_MAX: u64 = 1_000_000;
+
+/// Rules between keys, and bounds of single ones.
 pub(super) fn rules(config: &Config, reader: &Reader) -> Vec<Mistake> {
+    let mut mistakes = doors(config, reader);
+    mistakes.extend(limits(config, reader));
+    mistakes
+}
+
+fn limits(config: &Config, reader: &Reader) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut note = |section: &str, key: &str, problem: String, remedy: &str| {
+        mistakes.push(Mistake {
+            place: reader.place(section, key),
+            key: format!("{section}.{key}"),
+            problem,
+            remedy: remedy.to_owned(),
+        });
+    };
+    let http = &config.http;
+    let idle_ms = http.body_idle_ms_max.0;
+    if !(CLIENT_WAIT_MS_MIN..=BODY_IDLE_MS_MAX).contains(&idle_ms) {
+        note("http", "body_idle_ms_max", format!("{idle_ms} ms is out of range"), "set 1 s to 5 min");
+    }
+    if http.write_stall_ms_max.0 < CLIENT_WAIT_MS_MIN {
+        let problem = format!("{} ms is too short for a client to take anything", http.write_stall_ms_max.0);
+        note("http", "write_stall_ms_max", problem, "set at least 1 s");
+    }
+    let manifest = MANIFEST_BYTES_MAX as u64;
+    if http.manifests_bytes_max.0 < manifest {
+        let problem = format!("{} bytes do not hold one manifest of the largest size", http.manifests_bytes_max.0);
+        note("http", "manifests_bytes_max", problem, "set at least 4MiB");
+    }
+    for (key, count) in [("connections_max", http.connections_max), ("requests_max", http.requests_max)] {
+        if count.0 > PLACES_MAX {
+            note("http", key, format!("{} is more than a node can serve", count.0), "set at most 1000000");
+        }
+    }
+    mistakes
+}
+
+fn doors(config: &Config, reader: &Reader) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let mut note = |section: &str, key: &str, problem: String, remedy: &str| {
         mistakes.push(Mistake {

@@ -156,6 +156,13 @@ fn wrong_values_are_refused() {
         "[log]\nlevel = \"loud\"",
         "[log]\nformat = \"xml\"",
         "[storage]\nreserve_bytes = \"99999999999TiB\"",
+        "[http]\nrequests_max = 0",
+        "[http]\nconnections_max = 10000000",
+        "[http]\nmanifests_bytes_max = \"1MiB\"",
+        "[http]\nbody_idle_ms_max = 10",
+        "[http]\nbody_idle_ms_max = \"10min\"",
+        "[http]\nwrite_stall_ms_max = 0",
+        "[upload]\nchunk_bytes_min = \"some\"",
     ] {
         let result = parse(line);
         assert!(result.as_ref().is_err_and(|mistakes| mistakes.list.len() == 1), "{line}: {result:?}");

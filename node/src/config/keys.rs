@@ -102,6 +102,16 @@ sections! {
         listen: SocketAddr = Set("\"127.0.0.1:5000\"");
         /// URL by which clients reach this region. Unset: http:// and `http.listen`.
         public_url: Option<Url> = Unset("\"https://paris.registry.example.com\"");
+        /// Connections open at once; more wait to be accepted.
+        connections_max: Count = Set("4096");
+        /// Requests worked on at once, answers that are still being sent included; more are answered 429.
+        requests_max: Count = Set("1024");
+        /// Bytes of manifests being received at once; more wait for a moment and are then answered 429.
+        manifests_bytes_max: ByteSize = Set("\"64MiB\"");
+        /// Longest pause between two pieces of a request's body, 1 s to 5 min. After it an upload keeps what came.
+        body_idle_ms_max: Millis = Set("\"60s\"");
+        /// Longest time in which a client takes nothing of an answer, at least 1 s. After it the connection is closed.
+        write_stall_ms_max: Millis = Set("\"60s\"");
     }
 
     /// The door between nodes; cluster-cli uses it too.
@@ -171,6 +181,9 @@ sections! {
     Upload in upload {
         /// Age at which an abandoned upload is removed.
         expiry: Span = Set("\"24h\"");
+        /// Smallest chunk that clients are asked for (OCI-Chunk-Min-Length); smaller ones are taken all the same. Unset:
+        /// nothing is asked.
+        chunk_bytes_min: Option<ByteSize> = Unset("\"5MiB\"");
     }
 
     /// Copies between regions.

@@ -12,24 +12,35 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use runtime::{TaskKind, Tasks};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
-/// Connections open at once. More wait in the listen queue, where they cost the node nothing.
-const CONNECTIONS_MAX: usize = 4096;
+use super::Settings;
+
 /// Longest time for a request's head, idle time before it included.
 const HEAD_MAX: Duration = Duration::from_mins(2);
-/// Longest time in which a client takes nothing of an answer: it holds a place among the requests.
-const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
+/// Silence after which the other side's machine is asked whether it is still there, and how often before it counts as
+/// gone: within two minutes, also behind address translation that has forgotten the connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 /// Pause after a failed accept: it fails again at once while no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves HTTP/1 until `ended`; then takes no more connections, and lets the open ones finish their request.
-pub async fn serve(listener: TcpListener, routes: Router, ended: CancellationToken, tasks: Tasks) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    settings: Settings,
+    ended: CancellationToken,
+    tasks: Tasks,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(settings.connections_max));
     loop {
         let accepted = async {
             let place = places.clone().acquire_owned().await;
@@ -41,7 +52,7 @@ pub async fn serve(listener: TcpListener, routes: Router, ended: CancellationTok
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, routes.clone(), ended.clone());
+                let connection = connection(stream, routes.clone(), settings.write_stall_max, ended.clone());
                 tasks.spawn(TaskKind::Request, "http connection", async move {
                     connection.await;
                     drop(place);
@@ -64,15 +75,33 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, routes: Router, ended: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = %error, "connection without nodelay");
+/// Connections of the peer door.
+pub fn peers(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(KEEPALIVE_IDLE))
+        .with_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .with_keepalive_retries(Some(KEEPALIVE_PROBES))
+}
+
+/// Small answers leave at once, and a machine that went away without a word is noticed.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
+}
+
+async fn connection(stream: TcpStream, routes: Router, write_stall_max: Duration, ended: CancellationToken) {
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(error = %error, "connection without nodelay or keepalive");
     }
     let service = TowerToHyperService::new(routes);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
     let mut serving =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, WRITE_STALL_MAX)), service));
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, write_stall_max)), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         () = ended.cancelled() => {
@@ -151,9 +180,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[tokio::test]
+    async fn both_doors_notice_machines_that_went_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it listens");
+        let (near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_near, (public, _)) = (near.expect("connected"), accepted.expect("accepted"));
+        prepare(&public).expect("options are set");
+        let mut incoming = peers(listener);
+        let (near, peer) = tokio::join!(TcpStream::connect(address), incoming.next());
+        let (_near, peer) = (near.expect("connected"), peer.expect("a stream").expect("accepted"));
+        for stream in [&public, &peer] {
+            assert!(stream.nodelay().expect("an option"));
+            assert!(sockopt::socket_keepalive(stream).expect("an option"));
+            assert_eq!(sockopt::tcp_keepidle(stream).expect("an option"), KEEPALIVE_IDLE);
+            assert_eq!(sockopt::tcp_keepintvl(stream).expect("an option"), KEEPALIVE_INTERVAL);
+            assert_eq!(sockopt::tcp_keepcnt(stream).expect("an option"), KEEPALIVE_PROBES);
+        }
+    }
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_given_up() {

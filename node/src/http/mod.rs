@@ -44,12 +44,16 @@ use route::{Path, Resource};
 /// Limits of the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Connections open at once. More wait in the listen queue, where they cost the node nothing.
+    pub connections_max: usize,
     /// Requests worked on at once; above it HTTP 429.
     pub requests_max: usize,
     /// Manifests being read at once. Unit: bytes. More wait, briefly, and are then refused with HTTP 429.
     pub manifest_bytes_max: usize,
     /// Longest pause between two pieces of a request's body.
     pub body_idle_max: Duration,
+    /// Longest time in which a client takes nothing of an answer: it holds a place among the requests.
+    pub write_stall_max: Duration,
     /// `OCI-Chunk-Min-Length`, when one is announced. Smaller chunks are taken all the same.
     pub chunk_bytes_min: Option<u64>,
 }
@@ -57,9 +61,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            connections_max: 4096,
             requests_max: 1024,
             manifest_bytes_max: 64 * 1024 * 1024,
             body_idle_max: Duration::from_mins(1),
+            write_stall_max: Duration::from_mins(1),
             chunk_bytes_min: None,
         }
     }
@@ -111,8 +117,8 @@ pub fn router(registry: Handle, settings: Settings, tasks: Tasks) -> Router {
 }
 
 /// The routes of a node that has no rooms yet: 503 for the registry, 404 for the rest.
-pub fn closed(tasks: Tasks) -> Router {
-    let idle_max = Settings::default().body_idle_max;
+pub fn closed(settings: Settings, tasks: Tasks) -> Router {
+    let idle_max = settings.body_idle_max;
     Router::new().fallback(async move |request: Request<Body>| {
         let (parts, body) = request.into_parts();
         // Drained when dropped, so that a client that is still sending gets to see the answer.

@@ -181,6 +181,10 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, settings: Set
         server.serve_with_incoming_shutdown(TcpListenerStream::new(peers), stop.cancelled_owned()).await.unwrap();
     });
     let routes = node::http::router(registry, settings, tasks.clone());
-    tasks.spawn_fallible(TaskKind::Door, "http door", node::http::serve(doors, routes, tasks.token(), tasks.clone()));
+    tasks.spawn_fallible(
+        TaskKind::Door,
+        "http door",
+        node::http::serve(doors, routes, settings, tasks.token(), tasks.clone()),
+    );
     Node { door, peer, metadata, tasks }
 }
