@@ -42,6 +42,9 @@ pub(crate) struct Departure {
     pub(crate) last_copies: u64,
     pub(crate) last_copy_bytes: u64,
     pub(crate) examples: Vec<(String, u64)>,
+    /// Repositories that link them: the first by name.
+    pub(crate) repositories: Vec<String>,
+    pub(crate) repositories_total: u64,
 }
 
 /// A policy row.
@@ -78,10 +81,16 @@ impl Endpoints {
             let request = request.clone();
             async move { client.leave(request).await }
         };
-        let LeaveResponse { revision, copies, bytes, last_copies, last_copy_bytes, examples } =
-            self.ask(WRITE_DEADLINE, ask).await?.into_inner();
+        #[rustfmt::skip]
+        let LeaveResponse {
+            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total,
+        } = self.ask(WRITE_DEADLINE, ask).await?.into_inner();
         let examples = examples.into_iter().map(|copy| (copy.digest, copy.bytes)).collect();
-        Ok(Departure { revision, copies, bytes, last_copies, last_copy_bytes, examples })
+        #[rustfmt::skip]
+        let departure = Departure {
+            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total,
+        };
+        Ok(departure)
     }
 
     /// Sets a policy; gives the revision.

@@ -185,6 +185,7 @@ async fn a_region_with_a_last_copy_does_not_leave() {
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(4), "{words}");
     assert!(words.contains(&image.blobs[1].digest()[..15]), "the blob is not named: {words}");
+    assert!(words.contains("linked by team/app\n"), "its repository is not named: {words}");
     let pulled = cluster.at(owner).pull_image("team/app", "v1", &image).await;
     pulled.expect("the region serves on");
     cluster.finish().await;

@@ -60,7 +60,19 @@ fn examples(departure: &Departure) -> Vec<String> {
     if departure.last_copies > named {
         lines.push(format!("and {} more", units::thousands(departure.last_copies - named)));
     }
+    lines.extend(linked_by(departure));
     lines
+}
+
+/// Whose images would break.
+fn linked_by(departure: &Departure) -> Option<String> {
+    let names = departure.repositories.join(", ");
+    let unnamed = departure.repositories_total.saturating_sub(departure.repositories.len() as u64);
+    match (names.is_empty(), unnamed) {
+        (true, _) => None,
+        (false, 0) => Some(format!("linked by {names}")),
+        (false, _) => Some(format!("linked by {names} and {} more", units::thousands(unnamed))),
+    }
 }
 
 fn last_copies(name: &str, departure: &Departure) -> Failure {
@@ -101,6 +113,8 @@ mod tests {
             last_copies,
             last_copy_bytes: 1_213_002_000,
             examples: vec![("sha256:3f0011223344556677".to_owned(), 812_000_000)],
+            repositories: vec!["team/api".to_owned(), "team/web".to_owned()],
+            repositories_total: 1236,
         }
     }
 
@@ -111,8 +125,19 @@ mod tests {
 error: tokyo holds the last copy of 3 blobs (1.21 GB)
   sha256:3f0011223344…     812 MB
   and 2 more
+  linked by team/api, team/web and 1,234 more
 next: wait until other regions hold them (`cluster-cli status` shows their backlog), then run this again. To give them up: cluster-cli leave tokyo --force";
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn repositories_are_named_as_far_as_there_are_some() {
+        let of = |repositories_total, names: &[&str]| {
+            let repositories = names.iter().map(|&name| name.to_owned()).collect();
+            linked_by(&Departure { repositories, repositories_total, ..departure(3) })
+        };
+        assert_eq!(of(0, &[]), None);
+        assert_eq!(of(1, &["team/api"]).as_deref(), Some("linked by team/api"));
     }
 
     #[test]

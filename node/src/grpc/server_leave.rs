@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Digest, RegionId, StoreId};
+use domain::{Digest, RegionId, RepositoryName, StoreId};
 use metadata::view::{Error, View};
 use proto::admin::{LastCopy, LeaveResponse};
 
-/// Largest number of last copies that are named.
+/// Largest number of last copies, and of repositories, that are named.
 const EXAMPLES_MAX: usize = 20;
 const PAGE: usize = 1000;
 
-/// Counts the copies of a region, and those that exist nowhere else. Reads every holder row of the region.
+/// Counts the copies of a region, and those that exist nowhere else, with the repositories that link them. Reads every
+/// holder row of the region, and the links of all repositories where there are such copies.
 pub(super) async fn survey(view: View, region: RegionId) -> Result<LeaveResponse, Error> {
     let survey = tokio::task::spawn_blocking(move || count(&view, region)).await;
     survey.unwrap_or_else(|error| Err(Error { detail: format!("the survey was interrupted: {error}") }))
@@ -31,7 +32,7 @@ fn count(view: &View, region: RegionId) -> Result<LeaveResponse, Error> {
                 let size = view.blob(digest)?.map_or(0, |blob| blob.size);
                 answer.copies += 1;
                 answer.bytes += size;
-                if view.holders(digest)?.iter().any(|holder| holder.region != region) {
+                if !is_last(view, region, digest)? {
                     continue;
                 }
                 answer.last_copies += 1;
@@ -43,7 +44,53 @@ fn count(view: &View, region: RegionId) -> Result<LeaveResponse, Error> {
             }
         }
     }
+    if answer.last_copies > 0 {
+        name_repositories(view, region, &mut answer)?;
+    }
     answer.revision = view.revision().0;
     answer.examples = examples.into_iter().rev().map(|(bytes, digest)| LastCopy { digest, bytes }).collect();
     Ok(answer)
+}
+
+/// Whether copies of a blob lie in this region, and nowhere else.
+fn is_last(view: &View, region: RegionId, digest: &Digest) -> Result<bool, Error> {
+    let holders = view.holders(digest)?;
+    Ok(!holders.is_empty() && holders.iter().all(|holder| holder.region == region))
+}
+
+fn name_repositories(view: &View, region: RegionId, answer: &mut LeaveResponse) -> Result<(), Error> {
+    let mut last: Option<RepositoryName> = None;
+    loop {
+        let page = view.repositories(last.as_ref().map(RepositoryName::as_str), PAGE)?;
+        for repository in &page {
+            if !loses(view, region, repository)? {
+                continue;
+            }
+            answer.repositories_total += 1;
+            if answer.repositories.len() < EXAMPLES_MAX {
+                answer.repositories.push(repository.to_string());
+            }
+        }
+        match page.into_iter().last() {
+            Some(end) => last = Some(end),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Whether a repository links a blob whose last copies lie in this region.
+fn loses(view: &View, region: RegionId, repository: &RepositoryName) -> Result<bool, Error> {
+    let mut last: Option<Digest> = None;
+    loop {
+        let page = view.links(repository, last.as_ref(), PAGE)?;
+        for (digest, link) in &page {
+            if link.present && is_last(view, region, digest)? {
+                return Ok(true);
+            }
+        }
+        match page.last() {
+            Some((end, _)) => last = Some(*end),
+            None => return Ok(false),
+        }
+    }
 }

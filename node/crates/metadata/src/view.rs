@@ -204,6 +204,19 @@ impl View {
     pub fn link(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<rows::Link>, Error> {
         Ok(self.rows.link(repository, digest)?)
     }
+    /// Links of a repository after `last`, those that nobody pushed too; at most `limit`.
+    pub fn links(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, rows::Link)>, Error> {
+        let prefix = Key::of(Space::Links).repository(repository).done();
+        let last = last.map(|digest| space::link(repository, digest));
+        self.list(&prefix, last, limit, |key, value| {
+            Ok((parts(key, prefix.len())?.digest().map_err(bad(key))?, decode(key, value)?))
+        })
+    }
     /// A blob.
     pub fn blob(&self, digest: &Digest) -> Result<Option<rows::Blob>, Error> {
         Ok(self.rows.blob(digest)?)
