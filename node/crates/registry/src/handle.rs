@@ -8,6 +8,7 @@ use domain::{NodeId, RegionName};
 use runtime::{TaskKind, Tasks};
 
 use crate::fault::{ReadFault, Unavailable};
+use crate::manifest::Short;
 use crate::pins::Pins;
 use crate::session_id::Mint;
 use crate::turns::Turns;
@@ -53,6 +54,7 @@ struct Inner {
     mint: OnceLock<Mint>,
     pins: Pins,
     turns: Turns,
+    short_manifests: Short,
 }
 
 impl Handle {
@@ -73,6 +75,7 @@ impl Handle {
             mint: OnceLock::new(),
             pins: Pins::default(),
             turns: Turns::default(),
+            short_manifests: Short::default(),
         };
         let handle = Handle { inner: Arc::new(inner) };
         tasks.spawn(TaskKind::Worker, "pins", pins::run(handle.clone(), tasks.token()));
@@ -116,6 +119,10 @@ impl Handle {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.inner.turns
+    }
+
+    pub(crate) fn short_manifests(&self) -> &Short {
+        &self.inner.short_manifests
     }
 
     /// The facts of "not now", as they stand.

@@ -15,47 +15,15 @@ use runtime::clock;
 
 use crate::fault::{self, AsOf, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
-use crate::read::{Asked, Finding, blocking};
+use crate::read::{Asked, blocking};
+
+mod get;
+
+pub(crate) use get::Short;
+pub use get::{Found, GetError};
 
 /// Bodies from which on hashing and parsing leave the async threads. Unit: bytes.
 const BLOCKING_BYTES_MIN: usize = 32 * 1024;
-
-/// Why a manifest is not shown.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GetError {
-    /// Proved: no such repository. HTTP 404 NAME_UNKNOWN.
-    #[error("repository `{repository}` is not known")]
-    UnknownRepository {
-        /// The repository.
-        repository: RepositoryName,
-    },
-    /// Proved: no such manifest or tag. HTTP 404 MANIFEST_UNKNOWN.
-    #[error("`{reference}` is not known in `{repository}`")]
-    Unknown {
-        /// The repository.
-        repository: RepositoryName,
-        /// What was asked for.
-        reference: Reference,
-    },
-    /// The answer cannot be proved.
-    #[error(transparent)]
-    Read(#[from] ReadFault),
-}
-
-impl GetError {
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            GetError::UnknownRepository { .. } | GetError::Unknown { .. } => false,
-            GetError::Read(fault) => fault.is_retryable(),
-        }
-    }
-
-    /// Reads change nothing.
-    pub fn has_no_side_effects(&self) -> bool {
-        true
-    }
-}
 
 /// Why a manifest was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,19 +165,6 @@ impl DeleteError {
     }
 }
 
-/// A manifest that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its digest, as its client named it.
-    pub digest: Digest,
-    /// Stored media type.
-    pub media_type: String,
-    /// The exact bytes.
-    pub body: Bytes,
-    /// Which state says so.
-    pub as_of: AsOf,
-}
-
 /// What must hold before a put moves anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -254,38 +209,6 @@ pub struct Stored {
 }
 
 impl Handle {
-    /// A manifest by tag or digest. `decides` says that the client acts on what it is told about the tag (HEAD).
-    pub async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-        asked: Asked,
-        decides: bool,
-    ) -> Result<Found, GetError> {
-        let asked = if decides && !self.config().serve_stale_head { asked.strict() } else { asked };
-        let find = |view: &View| {
-            let digest = match reference {
-                Reference::Digest(digest) => *digest,
-                Reference::Tag(tag) => match view.tag(repository, tag)? {
-                    Some(row) => row.digest,
-                    None => return missing(view, repository),
-                },
-            };
-            match view.manifest(repository, &digest)? {
-                Some(row) => Ok(Lookup::Found(digest, Box::new(row))),
-                None => missing(view, repository),
-            }
-        };
-        let (found, as_of) = self.prove_point(asked, find).await?;
-        match found {
-            Lookup::Found(digest, row) => Ok(Found { digest, media_type: row.media_type, body: row.body, as_of }),
-            Lookup::RepositoryAlone => {
-                Err(GetError::Unknown { repository: repository.clone(), reference: reference.clone() })
-            }
-            Lookup::Nothing => Err(GetError::UnknownRepository { repository: repository.clone() }),
-        }
-    }
-
     /// Stores a manifest and moves its tags.
     pub async fn manifest_put(&self, put: Put) -> Result<Stored, PutError> {
         let Put { repository, reference, tags, body, content_type, condition, origin } = put;
@@ -355,18 +278,19 @@ impl Handle {
         digest: Digest,
         tags: &[Tag],
     ) -> Result<Precondition, PutError> {
-        let find = |view: &View| -> Result<Option<Vec<Digest>>, metadata::view::Error> {
+        let (repository, tags) = (repository.clone(), tags.to_vec());
+        let find = move |view: &View| -> Result<Option<Vec<Digest>>, metadata::view::Error> {
             if tags.is_empty() {
-                return Ok(view.manifest(repository, &digest)?.map(|_| vec![digest]));
+                return Ok(view.manifest(&repository, &digest)?.map(|_| vec![digest]));
             }
             let mut current = Vec::with_capacity(tags.len());
-            for tag in tags {
-                let Some(row) = view.tag(repository, tag)? else { return Ok(None) };
+            for tag in &tags {
+                let Some(row) = view.tag(&repository, tag)? else { return Ok(None) };
                 current.push(row.digest);
             }
             Ok(Some(current))
         };
-        let (current, _) = self.prove_point(Asked::default().strict(), find).await?;
+        let (current, _) = self.prove(Asked::default().strict(), find).await?;
         current.map(Precondition::Matches).ok_or(PutError::Precondition { current: None })
     }
 
@@ -395,22 +319,6 @@ impl Handle {
             other => Err(WriteFault::of_refusal(&other, &self.here("")).into()),
         }
     }
-}
-
-enum Lookup {
-    Found(Digest, Box<metadata::rows::Manifest>),
-    RepositoryAlone,
-    Nothing,
-}
-
-impl Finding for Lookup {
-    fn is_positive(&self) -> bool {
-        matches!(self, Lookup::Found(..))
-    }
-}
-
-fn missing(view: &View, repository: &RepositoryName) -> Result<Lookup, metadata::view::Error> {
-    Ok(view.repository(repository)?.map_or(Lookup::Nothing, |_| Lookup::RepositoryAlone))
 }
 
 fn put_revision(outcome: &Outcome) -> Option<Revision> {

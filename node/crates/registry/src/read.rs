@@ -60,11 +60,21 @@ impl Handle {
         T: Finding + Send + 'static,
         F: Fn(&View) -> Result<T, view::Error> + Send + Sync + 'static,
     {
+        self.prove_by(asked, |_| Ok(false), find).await
+    }
+
+    /// As [`Handle::prove`]; where `is_short` says that `find` takes microseconds, it runs at once.
+    pub(crate) async fn prove_by<T, S, F>(&self, asked: Asked, is_short: S, find: F) -> Result<(T, AsOf), ReadFault>
+    where
+        T: Finding + Send + 'static,
+        S: Fn(&View) -> Result<bool, view::Error>,
+        F: Fn(&View) -> Result<T, view::Error> + Send + Sync + 'static,
+    {
         let find = std::sync::Arc::new(find);
         for demand in [asked.demand(), Demand::Strict] {
             let view = self.view(demand, asked.min_revision).await?;
             let (as_of, freshness, find) = (AsOf::of(&view), view.freshness(), find.clone());
-            let found = blocking(move || find(&view)).await??;
+            let found = if is_short(&view)? { find(&view)? } else { blocking(move || find(&view)).await?? };
             if found.is_positive() || freshness == Freshness::Strict {
                 return Ok((found, as_of));
             }

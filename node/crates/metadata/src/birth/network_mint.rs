@@ -52,7 +52,7 @@ pub(crate) async fn ask(
         .map_err(|_| unavailable("did not answer in time; try again".to_owned()))?
         .map_err(|status| unavailable(status.message().to_owned()))?
         .into_inner();
-    let pb::MintReply { cluster, incarnation, node, region, refused, unavailable: not_now, region_name: _ } = reply;
+    let pb::MintReply { cluster, incarnation, node, region, refused, unavailable: not_now } = reply;
     if !refused.is_empty() {
         return Err(Error::Refused { detail: refused });
     }

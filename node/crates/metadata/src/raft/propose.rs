@@ -43,7 +43,7 @@ pub(crate) enum Attempt {
 }
 
 impl Member {
-    /// See [`crate::Handle::propose`].
+    /// See [`crate::Handle::propose`]: proposes until the outcome is known or `UNRESOLVED_MAX` is over.
     pub(crate) async fn propose(&self, origin: Origin, command: Command) -> Result<Applied, ProposeError> {
         let proposal = Proposal {
             request: random::request_id(),
@@ -53,11 +53,8 @@ impl Member {
             region: self.identity().region,
             command,
         };
-        self.propose_encoded(wire::encode_proposal(&proposal)).await
-    }
-
-    /// Proposes an encoded proposal until its outcome is known or `UNRESOLVED_MAX` is over.
-    pub(crate) async fn propose_encoded(&self, proposal: Bytes) -> Result<Applied, ProposeError> {
+        // Every attempt is the same request, so that it happens once.
+        let proposal = wire::encode_proposal(&proposal);
         let bytes = u32::try_from(proposal.len()).unwrap_or(u32::MAX);
         let _admitted = self.admission().node.try_acquire_many(bytes).map_err(|_| ProposeError::Busy)?;
         let started = clock::now();
