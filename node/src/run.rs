@@ -19,6 +19,8 @@ use crate::telemetry::{self, Identity};
 use crate::{health, http};
 
 const MIB: u32 = 1024 * 1024;
+/// Exit code of a node that ran, and ends in order to be started again (`EX_TEMPFAIL` of sysexits).
+const START_AGAIN: u8 = 75;
 /// Longest wait for another voter to take leadership over from a node that stops.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for work that no client waits for.
@@ -224,7 +226,8 @@ async fn wait_for_end(work: &Work, parent: &CancellationToken) -> ExitCode {
 }
 
 fn failed() -> ExitCode {
-    fail("a part of the node failed, so it stops", "the reason is the last error in the log above")
+    fail("a part of the node failed, so it stops", "start it again; the reason is the last error in the log above");
+    ExitCode::from(START_AGAIN)
 }
 
 /// Closes the clients' door and lets their requests end, then hands leadership on, then ends the rooms, then Raft after

@@ -53,6 +53,12 @@ metrics! {
     TERM Gauge "longshore_term" "Raft term";
     APPLIED Gauge "longshore_applied_revision" "Newest log index applied here";
     COMMITTED Gauge "longshore_committed_revision" "Newest log index known here as committed";
+    LOG_BYTES Gauge "longshore_log_bytes" "Bytes of the entries in the Raft log";
+    LOG_PURGED Gauge "longshore_log_purged_revision" "Newest log index that was purged; a peer behind it needs a snapshot";
+    SNAPSHOTS Counter "longshore_snapshots_installed" "Snapshots received and put in place since start";
+    SNAPSHOT_SENT Counter "longshore_snapshot_sent_bytes" "Bytes of snapshots sent to peers since start";
+    SNAPSHOT_RECEIVED Counter "longshore_snapshot_received_bytes" "Bytes of snapshots received since start";
+    SNAPSHOT_RESUMED Counter "longshore_snapshot_resumed_bytes" "Bytes of snapshots that were here already when a transfer went on where it broke off";
     BACKLOG_BLOBS Gauge "longshore_backlog_blobs" "Blobs this region wants and does not hold yet";
     BACKLOG_BYTES Gauge "longshore_backlog_bytes" "Bytes of the blobs this region wants and does not hold yet";
     DISK_TOTAL Gauge "longshore_blob_disk_bytes" "Size of the blob store's disk";
@@ -146,6 +152,15 @@ fn room_samples(rooms: &Rooms) -> Vec<(Metric, u64)> {
         list.push((BACKLOG_BLOBS, row.wanted_blobs.saturating_add(beyond.0)));
         list.push((BACKLOG_BYTES, row.wanted_bytes.saturating_add(beyond.1)));
     }
+    let snapshots = rooms.metadata.snapshots();
+    list.extend([
+        (LOG_BYTES, rooms.metadata.log_bytes()),
+        (LOG_PURGED, rooms.metadata.log_purged().0),
+        (SNAPSHOTS, snapshots.installed),
+        (SNAPSHOT_SENT, snapshots.sent_bytes),
+        (SNAPSHOT_RECEIVED, snapshots.received_bytes),
+        (SNAPSHOT_RESUMED, snapshots.resumed_bytes),
+    ]);
     let space = rooms.blobs.space();
     let progress = rooms.replication.progress();
     list.extend([

@@ -134,6 +134,20 @@ pub struct Quorum {
     pub committed: Revision,
 }
 
+/// What snapshots moved between this node and others since its start. Unit of bytes: those of the compressed file that
+/// is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// States that were received, verified and put in place here.
+    pub installed: u64,
+    /// Bytes sent to peers.
+    pub sent_bytes: u64,
+    /// Bytes received from a peer.
+    pub received_bytes: u64,
+    /// Bytes that were here already when a transfer went on where an earlier one broke off.
+    pub resumed_bytes: u64,
+}
+
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -220,6 +234,16 @@ impl Handle {
     /// Bytes of the Raft log on disk.
     pub fn log_bytes(&self) -> u64 {
         self.member.log().bytes()
+    }
+
+    /// Newest index that was purged from the Raft log; 0 while nothing was. A peer behind it needs a snapshot.
+    pub fn log_purged(&self) -> Revision {
+        Revision(self.member.log().purged())
+    }
+
+    /// What snapshots moved since the start.
+    pub fn snapshots(&self) -> Snapshots {
+        self.member.file().spools().traffic.counts()
     }
 
     /// Whether this node has a vote.

@@ -434,8 +434,9 @@ pub(crate) async fn maintain_log(member: Member) {
         // A log of few, big entries is cut to a half when it outgrows its bytes.
         let kept = if too_big { config.log_entries_kept.min(held / 2) } else { config.log_entries_kept };
         let mut upto = applied.saturating_sub(kept);
-        if member.file().spools().is_active() {
-            upto = upto.min(snapshot);
+        // Nor is a newer snapshot built: a transfer that broke off would begin anew with it.
+        if let Some(bound) = member.file().spools().bound() {
+            upto = upto.min(bound).min(snapshot);
         }
         if upto <= purged {
             continue;

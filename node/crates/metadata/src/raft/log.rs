@@ -69,6 +69,11 @@ impl LogStore {
         self.shared.lock().bytes
     }
 
+    /// Newest purged index; 0 while nothing was purged.
+    pub(crate) fn purged(&self) -> u64 {
+        self.shared.lock().purged.map_or(0, |id| id.index)
+    }
+
     /// The committed id as the disk knew it at start.
     pub(crate) fn committed(&self) -> Option<LogId> {
         self.shared.lock().committed

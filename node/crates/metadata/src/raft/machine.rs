@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct StateFile {
     own: (domain::RegionId, domain::StoreId),
     spools: Spools,
     dirty: watch::Sender<u64>,
+    /// A durable commit failed: the library keeps the file closed from then on.
+    failed: AtomicBool,
     diverged: watch::Sender<Option<Divergence>>,
     built: Mutex<Option<SnapshotMeta>>,
 }
@@ -68,6 +71,7 @@ impl StateFile {
             own,
             spools: Spools::default(),
             dirty: watch::Sender::new(0),
+            failed: AtomicBool::new(false),
             diverged: watch::Sender::new(None),
             built: Mutex::new(None),
         })
@@ -206,13 +210,20 @@ impl StateFile {
             watch.send_replace(index);
         }
         self.applied.send_replace(index);
+        self.spools.traffic.installed.fetch_add(1, Ordering::Relaxed);
         tracing::info!(log_index = index, "snapshot installed");
         // Closing the old file syncs it: not while anybody waits for the lock.
         drop(old);
         Ok(())
     }
 
-    /// Commits durably after a second or 16 MiB, never when clean, until shutdown (ground.md §4).
+    /// Whether a durable commit failed. A failed sync is never tried again: the next start falls back to what is durable
+    /// and applies the log again.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Commits durably after a second or 16 MiB, never when clean, until shutdown (ground.md §4) or until a commit fails.
     pub(crate) async fn run_commits(self: Arc<Self>, tasks: Tasks) {
         let token = tasks.token();
         let mut dirty = self.dirty.subscribe();
@@ -228,6 +239,8 @@ impl StateFile {
             }
             if let Err(error) = self.sync_off_thread().await {
                 tracing::error!(error = %error, "replicated state cannot be made durable");
+                self.failed.store(true, Ordering::Release);
+                return;
             }
         }
         if let Err(error) = self.sync_off_thread().await {
@@ -370,7 +383,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, Spool>>, io::Error> {
         let built = self.file.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(built.map(|meta| openraft::storage::Snapshot { meta, snapshot: Spool::Own(self.file.clone()) }))
+        // What a transfer holds comes first: a build that was under way when its spool was made must not replace it.
+        let meta = self.file.spools().held().or(built);
+        Ok(meta.map(|meta| openraft::storage::Snapshot { meta, snapshot: Spool::Own(self.file.clone()) }))
     }
 }
 

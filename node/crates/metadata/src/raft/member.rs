@@ -186,7 +186,7 @@ impl Member {
         let leader = metrics.current_leader.map(NodeId);
         let is_leader = leader == Some(me);
         let lease = self.timing().election_max;
-        let running = metrics.running_state.is_ok() && self.log().failed().is_none() && !self.is_diverged();
+        let running = metrics.running_state.is_ok() && !self.has_failed_storage() && !self.is_diverged();
         let heard = running
             && match leader {
                 None => false,
@@ -249,7 +249,12 @@ impl Member {
     fn has_stopped(&self) -> bool {
         let metrics = self.raft().metrics();
         let stopped = metrics.borrow_watched().running_state.is_err();
-        !self.inner.stopping.load(Ordering::Acquire) && (stopped || self.log().failed().is_some())
+        !self.inner.stopping.load(Ordering::Acquire) && (stopped || self.has_failed_storage())
+    }
+
+    /// The log or the state could not be written: nothing more can be promised by this process.
+    fn has_failed_storage(&self) -> bool {
+        self.log().failed().is_some() || self.file().has_failed()
     }
 
     /// Pulls go on from local state for as long as the disk fails; once it answers, the process ends so that whoever
@@ -257,6 +262,11 @@ impl Member {
     async fn await_restart(&self) {
         tracing::error!("raft has stopped on this node: it takes no writes, pulls are served and marked stale");
         self.note_quorum(&self.quorum());
+        // With a state that failed and a log that works, raft would go on leading: another region has to.
+        self.hand_over(None).await;
+        if let Err(error) = self.raft().shutdown().await {
+            tracing::debug!(error = %error, "raft had ended already");
+        }
         let token = self.tasks().token();
         loop {
             tokio::select! {

@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use domain::Revision;
@@ -14,6 +15,7 @@ use kv::ledger::{self, Ledger};
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 use runtime::clock;
 
+use crate::handle::Snapshots;
 use crate::raft::machine::{StateFile, storage};
 use crate::raft::types::SnapshotMeta;
 use crate::state::{FORMAT_LEVEL, TABLE};
@@ -49,6 +51,28 @@ pub(crate) struct SpoolFile {
 pub(crate) struct Spools {
     current: Mutex<Option<Current>>,
     making: Mutex<()>,
+    pub(crate) traffic: Traffic,
+}
+
+/// What snapshots moved since the start. Bytes are those of spooled files.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    pub(crate) installed: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
+    pub(crate) received_bytes: AtomicU64,
+    pub(crate) resumed_bytes: AtomicU64,
+}
+
+impl Traffic {
+    /// The counts of the moment.
+    pub(crate) fn counts(&self) -> Snapshots {
+        Snapshots {
+            installed: self.installed.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            resumed_bytes: self.resumed_bytes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 struct Current {
@@ -83,19 +107,28 @@ impl Spools {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a transfer progresses, or broke off just now: neither may the log be purged past its snapshot nor a newer
-    /// one be built, for the library would then take the peer to be at the newer one.
-    pub(crate) fn is_active(&self) -> bool {
+    /// The snapshot of a transfer that progresses, or broke off just now: it is what a peer is offered, so that the
+    /// transfer goes on where it was, and the log may not be purged past it.
+    pub(crate) fn held(&self) -> Option<SnapshotMeta> {
         let mut current = self.current();
         match current.as_ref() {
-            Some(held) if held.users > 0 || held.idle_since.elapsed() < IDLE_MAX => true,
+            Some(held) if held.users > 0 || held.idle_since.elapsed() < IDLE_MAX => Some(held.file.meta.clone()),
             Some(held) => {
                 drop(std::fs::remove_file(&held.file.path));
                 *current = None;
-                false
+                None
             }
-            None => false,
+            None => None,
         }
+    }
+
+    /// Up to where the log may be purged, if a transfer bounds it; 0 while its snapshot is being spooled, for as long as
+    /// nobody knows which index that has.
+    pub(crate) fn bound(&self) -> Option<u64> {
+        if matches!(self.making.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Some(0);
+        }
+        self.held().map(|meta| meta.last_log_id.map_or(0, |id| id.index))
     }
 
     /// A transfer is through: without another user the file goes at once.

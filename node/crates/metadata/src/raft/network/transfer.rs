@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,9 +60,9 @@ pub(crate) async fn send(
         .offset;
     tracing::info!(peer = %target, bytes = file.bytes, offset, "snapshot transfer begins");
     let chunks = {
-        let path = file.path.clone();
+        let (path, state) = (file.path.clone(), state.clone());
         futures_util::stream::unfold((Some(head), offset), move |(head, offset)| {
-            let path = path.clone();
+            let (path, state) = (path.clone(), state.clone());
             async move {
                 let reading = tokio::task::spawn_blocking(move || read_chunk(&path, offset));
                 let data = reading
@@ -73,6 +74,7 @@ pub(crate) async fn send(
                     return None;
                 }
                 let next = offset + data.len() as u64;
+                state.spools().traffic.sent_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                 Some((pb::SnapshotChunk { head, offset, data }, (None, next)))
             }
         })
@@ -192,6 +194,8 @@ async fn fill(member: &Member, chunks: &mut tonic::Streaming<pb::SnapshotChunk>)
     let mut head: Option<pb::SnapshotHead> = None;
     let mut part = tokio::fs::OpenOptions::new().append(true).open(&files.part).await.map_err(internal)?;
     let mut length = part.metadata().await.map_err(internal)?.len();
+    let traffic = &member.file().spools().traffic;
+    traffic.resumed_bytes.fetch_add(length, Ordering::Relaxed);
     loop {
         let message = tokio::time::timeout(CHUNK_WAIT_MAX, chunks.message())
             .await
@@ -211,6 +215,7 @@ async fn fill(member: &Member, chunks: &mut tonic::Streaming<pb::SnapshotChunk>)
         }
         part.write_all(&data).await.map_err(internal)?;
         length += data.len() as u64;
+        traffic.received_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         if let Some(leader) = head.as_ref().and_then(|head| head.vote.as_ref()) {
             member.heard_leader(NodeId(leader.node));
         }
