@@ -1,6 +1,8 @@
 //! Nodes in one process, on real disks and real loopback connections.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod network;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -146,6 +148,21 @@ impl TestNode {
     }
 }
 
+/// `full` in a full run, `small` unless `LONGSHORE_TEST_SCALE` (percent) says otherwise.
+pub(crate) fn scaled(small: u64, full: u64) -> u64 {
+    let scale = std::env::var("LONGSHORE_TEST_SCALE").ok();
+    let percent = scale.and_then(|value| value.trim_end_matches('%').parse::<u64>().ok()).unwrap_or(0);
+    (full * percent.min(100) / 100).max(small)
+}
+
+/// A seed for this run, printed with the words that repeat it.
+pub(crate) fn seed(test: &str) -> u64 {
+    let given = std::env::var("LONGSHORE_TEST_SEED").ok().and_then(|value| value.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("{test}: seed {seed}; repeat with LONGSHORE_TEST_SEED={seed}");
+    seed
+}
+
 /// Polls until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = runtime::clock::now() + LIMIT;
@@ -157,9 +174,15 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 
 /// A cluster of so many regions, all of them voters.
 pub(crate) async fn cluster(root: &std::path::Path, regions: usize) -> Vec<TestNode> {
+    cluster_with(root, regions, |_| {}).await
+}
+
+/// As [`cluster`], with settings of its own.
+pub(crate) async fn cluster_with(root: &std::path::Path, regions: usize, set: impl Fn(&mut Config)) -> Vec<TestNode> {
     let mut nodes = Vec::new();
     for at in 0..regions {
         let (mut node, listener) = TestNode::unborn(root, &format!("r{}", at + 1)).await;
+        set(&mut node.config);
         match nodes.first() {
             None => node.init(listener, Durability::Local).await,
             Some(first) => {
