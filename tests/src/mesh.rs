@@ -16,6 +16,8 @@ pub struct Mesh {
     links: BTreeMap<(usize, u64), Proxy>,
     /// Region of each node id.
     regions: BTreeMap<u64, usize>,
+    /// Bytes a second on the links of a region.
+    slow: BTreeMap<usize, u64>,
 }
 
 impl Mesh {
@@ -28,7 +30,7 @@ impl Mesh {
                 links.insert((region, node), proxy);
             }
         }
-        Mesh { links, regions: BTreeMap::new() }
+        Mesh { links, regions: BTreeMap::new(), slow: BTreeMap::new() }
     }
 
     /// What region `from` dials instead of each node.
@@ -43,6 +45,16 @@ impl Mesh {
         for (_, proxy) in self.links.iter().filter(|((_, known), _)| *known == node) {
             proxy.point_at(peer.to_string());
         }
+        if let Some(rate) = self.slow.get(&region) {
+            self.around(region).for_each(|proxy| proxy.slow_down(*rate));
+        }
+    }
+
+    /// Every connection between `region` and the others takes at most so many bytes a second, each way; its nodes to come
+    /// included.
+    pub fn slow_down(&mut self, region: usize, bytes_per_second: u64) {
+        self.slow.insert(region, bytes_per_second);
+        self.around(region).for_each(|proxy| proxy.slow_down(bytes_per_second));
     }
 
     /// Links between two regions, in the direction of who dials.

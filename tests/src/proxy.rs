@@ -1,4 +1,4 @@
-//! One directed link between two regions: a TCP proxy that can delay, hold and break what passes.
+//! One directed link between two regions: a TCP proxy that can delay, slow down, hold and break what passes.
 //!
 //! Delay is a queue: bytes leave in order, each `one_way` after it came, so that bandwidth stays what it was. A cut holds
 //! every byte and every new connection, as a network does that drops packets: nothing is closed and nothing answers; a heal
@@ -26,6 +26,8 @@ const PIECES_MAX: usize = 1024;
 struct State {
     target: Option<String>,
     one_way: Duration,
+    /// Of each connection and direction. Unit: bytes per second.
+    rate_max: Option<u64>,
     cut: bool,
     resets: u64,
 }
@@ -62,6 +64,11 @@ impl Proxy {
     /// Delays every byte by `one_way`; a round trip takes twice that.
     pub fn delay(&self, one_way: Duration) {
         self.state.send_modify(|state| state.one_way = one_way);
+    }
+
+    /// Lets at most so many bytes a second through each direction of each connection.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.state.send_modify(|state| state.rate_max = Some(bytes_per_second));
     }
 
     /// Holds everything from now on.
@@ -144,8 +151,12 @@ async fn take_in(mut read: OwnedReadHalf, sender: mpsc::Sender<Held>, state: wat
 }
 
 async fn give_out(mut write: OwnedWriteHalf, mut pieces: mpsc::Receiver<Held>, mut state: watch::Receiver<State>) {
+    let mut free_at = Instant::now();
     while let Some(held) = pieces.recv().await {
-        tokio::time::sleep_until(held.due).await;
+        let rate_max = state.borrow().rate_max;
+        let takes = rate_max.map_or(0.0, |rate| held.bytes.len() as f64 / rate as f64);
+        free_at = free_at.max(held.due) + Duration::from_secs_f64(takes);
+        tokio::time::sleep_until(free_at).await;
         if state.wait_for(|state| !state.cut).await.is_err() {
             return;
         }
@@ -231,6 +242,20 @@ mod tests {
         let (sent, received) =
             timeout(Duration::from_secs(4), both).await.expect("delays add up instead of overlapping");
         sent.and(received.map(drop)).expect("the link passes bytes");
+    }
+
+    #[tokio::test]
+    async fn a_slow_link_takes_its_time_for_bytes() {
+        let (proxy, _server) = echo().await;
+        proxy.slow_down(1024 * 1024);
+        let mut stream = TcpStream::connect(proxy.address()).await.expect("the link listens");
+        let start = Instant::now();
+        let block = vec![7; 512 * 1024];
+        let (mut read, mut write) = stream.split();
+        let mut heard = vec![0; block.len()];
+        let (sent, received) = tokio::join!(write.write_all(&block), read.read_exact(&mut heard));
+        sent.and(received.map(drop)).expect("the link passes bytes");
+        assert!(start.elapsed() >= Duration::from_millis(450), "half a second's bytes took {:?}", start.elapsed());
     }
 
     #[tokio::test]

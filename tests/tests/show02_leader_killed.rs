@@ -18,6 +18,9 @@ struct Acknowledged {
     at: Instant,
 }
 
+/// How long so many pushes may take over long round trips.
+const LONG: Duration = Duration::from_secs(600);
+
 type Journal = Arc<Mutex<Vec<Acknowledged>>>;
 
 fn count(journal: &Journal) -> usize {
@@ -58,12 +61,12 @@ async fn leader_is_killed_during_pushes(options: Options) {
             if count >= least { Ok(()) } else { Err(format!("{count} of {least}")) }
         }
     };
-    wait::until("pushes before the kill", PATIENCE, || acknowledged(pushes)).await;
+    wait::until("pushes before the kill", LONG, || acknowledged(pushes)).await;
     let leader = cluster.leader().await;
     cluster.kill(leader);
     let killed = Instant::now();
     let before = count(&journal);
-    wait::until("pushes to resume by themselves", PATIENCE, || acknowledged(before + pushes)).await;
+    wait::until("pushes to resume by themselves", LONG, || acknowledged(before + pushes)).await;
     cluster.restart(leader);
     writers.shutdown().await;
 

@@ -2,65 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Method, StatusCode};
 use tests::client::{Ask, Payload};
-use tests::cluster::{Cluster, Options, PATIENCE, Region};
+use tests::cluster::{Cluster, Options, PATIENCE};
 use tests::content::{Content, PIECE, Random};
-use tests::image::Image;
+use tests::image::{Image, Manifest};
 use tests::power::Disk;
 use tests::registry::{Registry, patiently};
+use tests::strace::Strace;
 use tests::{scale, wait};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// A running strace; it lets go of its process when it is dropped.
-struct Trace {
-    child: Child,
-}
-
-impl Trace {
-    /// Attaches to a node; none where that is not allowed.
-    async fn attach(region: &Region, output: &std::path::Path) -> Option<Trace> {
-        let id = region.process().id();
-        let mut child = Command::new("strace")
-            .args(["-f", "-y", "-s", "40", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,sendto"])
-            .arg("-o")
-            .arg(output)
-            .args(["-p", &id.to_string()])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace starts");
-        let own = child.id();
-        let mut has_given_up = || child.try_wait().expect("a child can be asked").is_some();
-        let attached = wait::until("strace to attach to every thread", PATIENCE, || {
-            let gave_up = has_given_up();
-            async move {
-                if gave_up {
-                    return Ok(false);
-                }
-                let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|error| error.to_string())?;
-                let traced = |task: fs::DirEntry| {
-                    let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-                    status.lines().any(|line| line == format!("TracerPid:\t{own}"))
-                };
-                if tasks.flatten().all(traced) { Ok(true) } else { Err("some threads are not traced".to_owned()) }
-            }
-        })
-        .await;
-        attached.then_some(Trace { child })
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::INT).ok();
-        self.child.wait().ok();
-    }
-}
 
 /// Paths whose sync was complete before the answer with `status` began to leave, out of a trace.
 fn synced_before(trace: &str, status: &str) -> Vec<String> {
@@ -84,6 +38,17 @@ fn synced_before(trace: &str, status: &str) -> Vec<String> {
         }
     }
     panic!("no answer {status} in the trace");
+}
+
+/// What a trace shows after the last rename to a path that contains `name`.
+fn after_last_rename<'a>(trace: &'a str, name: &str) -> &'a str {
+    let (blob, _) = trace.split_once("HTTP/1.1 201").expect("the blob was answered");
+    let renames = blob.match_indices("rename").filter(|(at, _)| {
+        let line = blob[*at..].lines().next().unwrap_or_default();
+        line.rsplit(", ").take(2).any(|argument| argument.contains(name))
+    });
+    let (at, _) = renames.last().expect("the blob got its name by a rename");
+    &trace[at..]
 }
 
 #[test]
@@ -110,23 +75,25 @@ fn assert_synced(synced: &[String], what: &str, is_it: impl Fn(&str) -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_groups_record_and_directories_are_synced_before_the_answers() {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        println!("SKIPPED: strace is not installed");
-        return;
-    }
     let cluster = Cluster::start(1, Options::default()).await;
     let registry = cluster.at(0);
     let content = Content::new(scale::seed("show13"), 3 * PIECE + 5);
     let hex = content.digest().trim_start_matches("sha256:").to_owned();
     let output = cluster.directory().join("trace");
-    let Some(trace) = Trace::attach(&cluster.regions[0], &output).await else {
-        println!("SKIPPED: strace may not attach to a process here");
-        return;
+    let shown = output.display().to_string();
+    let calls = "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,sendto";
+    let trace = match Strace::attach(&cluster.regions[0], &["-y", "-s", "40", "-e", calls, "-o", &shown]).await {
+        Ok(trace) => trace,
+        Err(reason) => {
+            println!("SKIPPED: {reason}");
+            return;
+        }
     };
     let location = registry.begin("team/app").await.expect("an upload is opened");
     let location = registry.patch(&location, 0, content.slice(0..PIECE)).await.expect("a chunk is taken");
     let rest = content.slice(PIECE..content.len());
     registry.finish(&location, content.digest(), Payload::Given(rest)).await.expect("the upload is closed");
+    registry.put_manifest("team/app", "v1", &Manifest::index(&[])).await.expect("the manifest is taken");
     drop(trace);
     let trace = fs::read_to_string(&output).expect("strace wrote");
 
@@ -144,6 +111,16 @@ async fn data_groups_record_and_directories_are_synced_before_the_answers() {
     assert_synced(&closed, "the groups file", |path| path.contains(".groups"));
     assert_synced(&closed, "the directory of the data", |path| path.ends_with(&format!("/data/sha256/{}", &hex[..3])));
     assert_synced(&closed, "the Raft log", |path| path.ends_with("/raft.redb"));
+    // The names come after the bytes and are synced after them: what follows the last rename into the store's folder.
+    let folder = format!("/data/sha256/{}", &hex[..3]);
+    let named = after_last_rename(&trace, &format!("{folder}/{hex}"));
+    assert_synced(&synced_before(named, "201"), "the directory, after the last rename into it", |path| {
+        path.ends_with(&folder)
+    });
+    let (_, manifest) = trace.split_once("HTTP/1.1 201").expect("the blob was answered");
+    assert_synced(&synced_before(manifest, "201"), "the Raft log, for the manifest", |path| {
+        path.ends_with("/raft.redb")
+    });
     cluster.finish().await;
 }
 
