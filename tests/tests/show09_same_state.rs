@@ -1,5 +1,6 @@
-//! Equal index, equal state hash: after a random run of commands of every kind, with restarts, changes of the leader and
-//! catch-ups by snapshot.
+//! Equal index, equal state hash: after a random run of whatever clients and operators do, with restarts, changes of the
+//! leader and catch-ups by snapshot. (Commands of every kind, retries across a change of the leader and requests that are
+//! too old: beside the code, in `node/crates/metadata/tests/cluster`.)
 
 use bytes::Bytes;
 use http::Method;
@@ -7,6 +8,7 @@ use tests::client::{Ask, Payload};
 use tests::cluster::{Cluster, Options, PATIENCE};
 use tests::content::{Content, Random, sha256};
 use tests::image::{Image, MANIFEST};
+use tests::metrics::metric;
 use tests::registry::Registry;
 use tests::{scale, wait};
 use tokio::task::JoinSet;
@@ -75,6 +77,34 @@ async fn act_together(cluster: &Cluster, seed: u64, steps: u64) {
     }
 }
 
+/// What operators do meanwhile: a policy, and another leader.
+async fn rule(cluster: &Cluster, durability: &str) {
+    wait::until("a policy to be set", PATIENCE, || async {
+        let leader = &cluster.regions[cluster.leader().await];
+        leader.admin().await?.set_durability("chaos/app-1", durability).await
+    })
+    .await;
+    wait::until("leadership to be handed on", PATIENCE, || async {
+        let leader = &cluster.regions[cluster.leader().await];
+        leader.admin().await?.transfer_leader("").await
+    })
+    .await;
+}
+
+/// Waits until no running region's log holds what comes after `index` any more.
+async fn await_purged(cluster: &Cluster, index: u64) {
+    wait::until("the log behind the missing region to be purged", PATIENCE, || async {
+        for region in cluster.regions.iter().filter(|region| region.is_running()) {
+            let purged = metric(region, "longshore_log_purged_revision").await?;
+            if purged <= index {
+                return Err(format!("{}: purged up to {purged}, {index} is missing", region.name));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn states_are_equal_after_random_commands_restarts_and_snapshots() {
     let seed = scale::seed("show09");
@@ -85,13 +115,21 @@ async fn states_are_equal_after_random_commands_restarts_and_snapshots() {
     act_together(&cluster, seed, steps).await;
     cluster.assert_same_state(PATIENCE).await;
     // Each region misses more than the log keeps, the leader of the moment among them: it catches up by snapshot.
+    let mut caught_up = 0;
     for victim in 0..3 {
+        let behind = cluster.regions[victim].status().await.expect("it answers").applied;
         cluster.kill(victim);
-        act_together(&cluster, seed + 100 + victim as u64, 2 * steps).await;
+        let durability = if victim == 1 { "local" } else { "majority" };
+        let acting = act_together(&cluster, seed + 100 + victim as u64, 2 * steps);
+        tokio::join!(acting, rule(&cluster, durability));
+        await_purged(&cluster, behind).await;
         cluster.restart(victim);
         cluster.await_ready().await;
         cluster.assert_same_state(PATIENCE).await;
+        let installed = metric(&cluster.regions[victim], "longshore_snapshots_installed_total").await;
+        caught_up += installed.expect("a running region has metrics");
     }
+    assert!(caught_up >= 3, "{caught_up} catch-ups by snapshot");
     act_together(&cluster, seed + 1000, steps).await;
     for victim in 0..3 {
         cluster.stop(victim).await;
@@ -101,6 +139,6 @@ async fn states_are_equal_after_random_commands_restarts_and_snapshots() {
     cluster.await_quiet(PATIENCE).await;
     cluster.assert_same_state(PATIENCE).await;
     let index = cluster.regions[0].status().await.expect("it answers").applied;
-    println!("equal states at index {index}");
+    println!("equal states at index {index}, after {caught_up} catch-ups by snapshot");
     cluster.finish().await;
 }
