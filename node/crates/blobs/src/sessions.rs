@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use domain::RepositoryName;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -21,6 +22,8 @@ use crate::store::{Store, blocking};
 
 /// Sessions whose hashes are kept between requests; others are read once more when they complete.
 const HASHES_KEPT_MAX: usize = 256;
+/// Sessions looked at to find one that makes room.
+const LOOKED_AT_MAX: usize = 64;
 
 /// A session as its lock protects it.
 pub(crate) enum Slot {
@@ -44,6 +47,8 @@ pub(crate) struct Session {
     slot: Arc<AsyncMutex<Slot>>,
     /// What the record says, for those that do not hold the lock.
     status: Mutex<Option<SessionStatus>>,
+    /// When somebody asked for it last; when the store was opened for one that nobody asked for since.
+    used: Mutex<Instant>,
 }
 
 impl Session {
@@ -52,7 +57,21 @@ impl Session {
             Slot::Open(live) => Some(live.status()),
             Slot::Unloaded | Slot::Gone => None,
         };
-        Session { key, slot: Arc::new(AsyncMutex::new(slot)), status: Mutex::new(status) }
+        let used = Mutex::new(runtime::clock::now());
+        Session { key, slot: Arc::new(AsyncMutex::new(slot)), status: Mutex::new(status), used }
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = runtime::clock::now();
+    }
+
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no byte was acknowledged, as far as is known without reading the record.
+    fn may_be_empty(&self) -> bool {
+        self.status().is_none_or(|status| status.offset == 0 && status.placed.is_none())
     }
 
     fn status(&self) -> Option<SessionStatus> {
@@ -75,6 +94,16 @@ impl Live {
 pub(crate) struct Held {
     pub(crate) session: Arc<Session>,
     slot: OwnedMutexGuard<Slot>,
+    /// Somebody uses it, up to the moment that this is dropped.
+    in_use: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.in_use {
+            self.session.touch();
+        }
+    }
 }
 
 impl Held {
@@ -99,11 +128,13 @@ pub(crate) struct Sessions {
     /// Sessions with hashes in memory, oldest first.
     hashed: Mutex<VecDeque<SessionKey>>,
     open_max: usize,
+    /// How long a session without bytes is left alone where another needs its place.
+    idle: Duration,
 }
 
 impl Sessions {
     /// Finds the sessions of a store by name and removes staging that belongs to none. Blocks.
-    pub(crate) fn list(layout: &Layout, open_max: usize) -> io::Result<Self> {
+    pub(crate) fn list(layout: &Layout, open_max: usize, idle: Duration) -> io::Result<Self> {
         let mut uploads = Vec::new();
         let mut table = HashMap::new();
         for entry in fs::read_dir(layout.staging())? {
@@ -124,7 +155,7 @@ impl Sessions {
         }
         // A process may have ended between a session's first record and the sync of its name.
         sync_directory(&layout.staging())?;
-        Ok(Sessions { table: Mutex::new(table), hashed: Mutex::default(), open_max })
+        Ok(Sessions { table: Mutex::new(table), hashed: Mutex::default(), open_max, idle })
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
@@ -137,6 +168,25 @@ impl Sessions {
 
     fn hashed(&self) -> MutexGuard<'_, VecDeque<SessionKey>> {
         self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, session: Session) -> bool {
+        let mut table = self.table();
+        let fits = table.len() < self.open_max;
+        if fits {
+            table.insert(session.key, Arc::new(session));
+        }
+        fits
+    }
+
+    /// Sessions that may have to make room: without bytes and unused for long, those unused longest first.
+    fn idle(&self) -> Vec<SessionKey> {
+        let now = runtime::clock::now();
+        let mut idle: Vec<(Instant, SessionKey)> =
+            self.table().values().filter(|session| session.may_be_empty()).map(|s| (s.used(), s.key)).collect();
+        idle.retain(|(used, _)| now.saturating_duration_since(*used) >= self.idle);
+        idle.sort_unstable();
+        idle.into_iter().map(|(_, key)| key).collect()
     }
 
     /// Notes that a session's hashes are in memory, and drops those of the one that has waited longest.
@@ -163,13 +213,15 @@ pub(crate) async fn create(store: &Arc<Store>, repository: RepositoryName) -> Re
     store.disk.admit(0)?;
     let key = SessionKey(runtime::random::bytes());
     let record = Record { sequence: 0, offset: 0, touched_ms: store.now_ms(), repository, placed: None };
-    let live = Live { record: record.clone(), hash: Some(HashState::new()) };
-    {
-        let mut table = store.sessions.table();
-        if table.len() >= store.sessions.open_max {
+    let session = || {
+        let live = Live { record: record.clone(), hash: Some(HashState::new()) };
+        Session::new(key, Slot::Open(Box::new(live)))
+    };
+    while !store.sessions.insert(session()) {
+        // Another may take the place first, but then it has made room as well: this ends with the idle ones.
+        if !make_room(store).await {
             return Err(UploadError::TooMany);
         }
-        table.insert(key, Arc::new(Session::new(key, Slot::Open(Box::new(live)))));
     }
     let layout = store.layout.clone();
     // Not synced: nothing of it is acknowledged but that it was opened. What a power cut takes, its client meets as an
@@ -186,14 +238,40 @@ pub(crate) async fn create(store: &Arc<Store>, repository: RepositoryName) -> Re
     Ok(key)
 }
 
+/// Ends the session that has been unused longest of those that nobody sent a byte to; false when there is none that has
+/// been left alone long enough. What was acknowledged is never taken away.
+async fn make_room(store: &Arc<Store>) -> bool {
+    for key in store.sessions.idle().into_iter().take(LOOKED_AT_MAX) {
+        let Some(session) = store.sessions.table().get(&key).cloned() else { return true };
+        // One that is being written to now is in use.
+        let Ok(mut held) = acquire_unused(store, session).await else { continue };
+        let Ok(live) = held.live() else { continue };
+        if live.record.offset == 0 && live.record.placed.is_none() {
+            tracing::info!(upload_id = ?key, "upload session without bytes gives its place to another");
+            end(store, held).await;
+            return true;
+        }
+    }
+    false
+}
+
 /// Takes a session's lock and makes sure its record is read.
 pub(crate) async fn acquire(store: &Arc<Store>, key: SessionKey) -> Result<Held, UploadError> {
     let session = store.sessions.table().get(&key).cloned().ok_or(UploadError::Unknown)?;
+    session.touch();
+    let mut held = acquire_unused(store, session).await?;
+    held.in_use = true;
+    Ok(held)
+}
+
+/// As `acquire`, without counting as use.
+async fn acquire_unused(store: &Arc<Store>, session: Arc<Session>) -> Result<Held, UploadError> {
+    let key = session.key;
     let Ok(slot) = Arc::clone(&session.slot).try_lock_owned() else {
         let offset = session.status().map_or(0, |status| status.offset);
         return Err(UploadError::Busy { offset });
     };
-    let mut held = Held { session, slot };
+    let mut held = Held { session, slot, in_use: false };
     if matches!(*held.slot, Slot::Gone) {
         store.sessions.table().remove(&key);
         return Err(UploadError::Unknown);
@@ -221,6 +299,7 @@ pub(crate) async fn acquire(store: &Arc<Store>, key: SessionKey) -> Result<Held,
 /// A session's state, also while a request writes to it.
 pub(crate) async fn status(store: &Arc<Store>, key: SessionKey) -> Result<SessionStatus, UploadError> {
     let session = store.sessions.table().get(&key).cloned().ok_or(UploadError::Unknown)?;
+    session.touch();
     if let Some(status) = session.status() {
         return Ok(status);
     }
@@ -316,10 +395,10 @@ async fn forget(store: &Arc<Store>, key: SessionKey) {
 /// Ends sessions that made no progress for `expiry_ms`. Those being written to are left alone.
 pub(crate) async fn expire(store: &Arc<Store>, now_ms: u64, expiry_ms: u64) -> usize {
     store.clock_ms.fetch_max(now_ms, Ordering::Relaxed);
-    let keys: Vec<SessionKey> = store.sessions.table().keys().copied().collect();
+    let sessions: Vec<Arc<Session>> = store.sessions.table().values().cloned().collect();
     let mut ended = 0;
-    for key in keys {
-        let Ok(mut held) = acquire(store, key).await else { continue };
+    for session in sessions {
+        let Ok(mut held) = acquire_unused(store, session).await else { continue };
         let Ok(live) = held.live() else { continue };
         // Opened before the clock was known: its time begins now.
         if live.record.touched_ms == 0 {
@@ -337,7 +416,7 @@ pub(crate) async fn expire(store: &Arc<Store>, now_ms: u64, expiry_ms: u64) -> u
 pub(crate) async fn finish(store: &Arc<Store>, key: SessionKey) {
     let Some(session) = store.sessions.table().get(&key).cloned() else { return };
     let slot = Arc::clone(&session.slot).lock_owned().await;
-    end(store, Held { session, slot }).await;
+    end(store, Held { session, slot, in_use: false }).await;
 }
 
 /// `None` for what is not there.

@@ -6,8 +6,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use domain::limits::UPLOADS_OPEN_MAX;
+use domain::limits::{UPLOAD_IDLE_MS, UPLOADS_OPEN_MAX};
 use domain::{ClusterId, Digest, StoreId};
 use object_store::local::LocalFileSystem;
 use runtime::{TaskKind, Tasks};
@@ -36,6 +37,8 @@ pub struct Config {
     pub reserve: Reserve,
     /// Upload sessions open at once.
     pub uploads_open_max: usize,
+    /// How long an upload session that no byte was sent to keeps its place when all are taken.
+    pub upload_idle: Duration,
 }
 
 impl Config {
@@ -48,6 +51,7 @@ impl Config {
             index_cache_bytes: kv::cache::CACHE_BYTES,
             reserve: Reserve::Default,
             uploads_open_max: UPLOADS_OPEN_MAX,
+            upload_idle: Duration::from_millis(UPLOAD_IDLE_MS),
         }
     }
 }
@@ -142,7 +146,8 @@ impl Store {
         }
         clear_mark(&root).map_err(|error| failed(error.to_string()))?;
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.to_string()))?;
-        let sessions = Sessions::list(&layout, config.uploads_open_max).map_err(|error| failed(error.to_string()))?;
+        let sessions = Sessions::list(&layout, config.uploads_open_max, config.upload_idle);
+        let sessions = sessions.map_err(|error| failed(error.to_string()))?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Store {
             identity,

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blobs::handle::UploadError;
 use blobs::{OpenError, Reserve};
@@ -254,6 +255,82 @@ async fn too_many_sessions_are_refused() {
     assert!(handle.cancel_upload(first).await.unwrap());
     assert!(!handle.cancel_upload(first).await.unwrap());
     handle.create_upload(repository()).await.unwrap();
+}
+
+/// A store for `open_max` sessions in which those without bytes make room after `idle`.
+async fn crowded(directory: &std::path::Path, open_max: usize, idle: Duration) -> (blobs::Handle, runtime::Tasks) {
+    let mut config = common::config(directory);
+    if !config.root.exists() {
+        blobs::format(&config.root, config.cluster, false).unwrap();
+    }
+    (config.uploads_open_max, config.upload_idle) = (open_max, idle);
+    let tasks = runtime::Tasks::new();
+    (blobs::Handle::open(config, tasks.clone()).await.unwrap(), tasks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_sessions_without_bytes_make_room_oldest_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (handle, _tasks) = crowded(directory.path(), 4, Duration::ZERO).await;
+    let create = async || handle.create_upload(repository()).await;
+    let begun = create().await.unwrap();
+    handle.append(begun, None, None, body(b"bytes", 5)).await.unwrap();
+    let oldest = create().await.unwrap();
+    let used = create().await.unwrap();
+    let writing = create().await.unwrap();
+    // The first body of a session is on its way, and nothing is acknowledged yet.
+    let hold = Arc::new(Notify::new());
+    let held = Arc::clone(&hold);
+    let late = stream::once(async move {
+        held.notified().await;
+        Ok::<_, std::io::Error>(Bytes::from_static(b"late"))
+    });
+    let appending = handle.append(writing, None, None, late.boxed());
+    let crowd = async {
+        let probe = async || handle.append(writing, None, Some(0), body(b"", 1)).await;
+        while !matches!(probe().await, Err(UploadError::Busy { .. })) {
+            tokio::task::yield_now().await;
+        }
+        handle.upload_status(oldest).await.unwrap();
+        handle.upload_status(used).await.unwrap();
+        let first = create().await.unwrap();
+        let gone = handle.append(oldest, None, None, body(b"late", 4)).await;
+        assert!(matches!(gone, Err(UploadError::Unknown)), "{gone:?}");
+        assert!(matches!(handle.upload_status(oldest).await, Err(UploadError::Unknown)));
+        let second = create().await.unwrap();
+        assert!(matches!(handle.upload_status(used).await, Err(UploadError::Unknown)));
+        for session in [first, second] {
+            handle.append(session, None, None, body(b"x", 1)).await.unwrap();
+        }
+        let refused = create().await;
+        assert!(matches!(refused, Err(UploadError::TooMany)), "nobody loses what was acknowledged or is being sent");
+        hold.notify_one();
+    };
+    let (appended, ()) = tokio::join!(appending, crowd);
+    assert_eq!(appended.unwrap(), 4);
+    assert_eq!(handle.upload_status(begun).await.unwrap().offset, 5);
+    assert_eq!(handle.uploads_open(), 4);
+    let left = names(&directory.path().join("blobs/staging"));
+    assert_eq!(left.len(), 8, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_make_room_only_when_idle_for_long_and_after_a_restart_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (handle, tasks) = crowded(directory.path(), 2, Duration::from_secs(3600)).await;
+    let create = async |handle: &blobs::Handle| handle.create_upload(repository()).await;
+    let begun = create(&handle).await.unwrap();
+    handle.append(begun, None, None, body(b"bytes", 5)).await.unwrap();
+    let empty = create(&handle).await.unwrap();
+    assert!(matches!(create(&handle).await, Err(UploadError::TooMany)), "left alone for long enough");
+    tasks.cancel();
+    assert!(tasks.drain(Duration::from_secs(30)).await, "tasks end");
+    drop(handle);
+    // What is known of a session now is its name.
+    let (handle, _tasks) = crowded(directory.path(), 2, Duration::ZERO).await;
+    create(&handle).await.unwrap();
+    assert!(matches!(handle.upload_status(empty).await, Err(UploadError::Unknown)));
+    assert_eq!(handle.upload_status(begun).await.unwrap().offset, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// Upload sessions open at once on one node. Above it HTTP 429.
 pub const UPLOADS_OPEN_MAX: usize = 1024;
+/// How long an upload session that no byte was sent to keeps its place when all are taken. Unit: milliseconds.
+pub const UPLOAD_IDLE_MS: u64 = 300_000;
 /// Digests in one `Held`, `Lost` or `Deleted` report (design §3).
 pub const REPORT_DIGESTS_MAX: usize = 500;
 /// Rows one command of the long-running kind may touch (design §3).
