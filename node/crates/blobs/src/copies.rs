@@ -12,9 +12,9 @@ use crate::handle::{ReadError, Stored};
 use crate::hashing;
 use crate::layout::{blob_key, groups_key};
 use crate::pins::Removal;
-use crate::place;
 use crate::sessions::if_there;
 use crate::store::{Store, blocking};
+use crate::{place, quarantine};
 
 /// See [`crate::Handle::probe`].
 pub(crate) async fn probe(store: &Arc<Store>, digest: Digest, copy: CopyId, size: u64) -> Result<bool, ReadError> {
@@ -61,6 +61,11 @@ pub(crate) async fn quarantine(store: &Arc<Store>, digest: Digest, copy: CopyId)
     })
     .await?;
     gone(store, digest, copy).await?;
+    let store = Arc::clone(store);
+    let cleared = blocking(move || quarantine::clear(&store.layout, &store.disk)).await;
+    if let Err(error) = cleared {
+        tracing::warn!(error = %error, "quarantine could not be cleared of old copies");
+    }
     Ok(true)
 }
 
@@ -94,7 +99,8 @@ pub(crate) async fn rebuild_groups(store: &Arc<Store>, stored: Stored) -> Result
             return Ok(false);
         }
         if groups.count() > 1 {
-            place::replace_groups(&layout, &digest, copy, groups.values())?;
+            // The bytes are good, whatever becomes of this.
+            place::replace_groups(&layout, &digest, copy, groups.values()).map_err(std::io::Error::other)?;
         }
         Ok(true)
     })

@@ -148,6 +148,13 @@ pub enum ReadError {
         /// Where.
         detail: String,
     },
+    /// The medium gives an error where the bytes should be, also when it is asked again. It may be this copy, or the disk:
+    /// serve by fetch-through, and find out with [`Handle::rebuild_groups`].
+    #[error("stored bytes cannot be read: {detail}")]
+    Unreadable {
+        /// Where.
+        detail: String,
+    },
     /// Group values are unreadable: serve by fetch-through and call [`Handle::rebuild_groups`].
     #[error("group values are missing or damaged")]
     NoGroups,
@@ -308,7 +315,8 @@ impl Handle {
     pub async fn group_values(&self, stored: Stored) -> Result<Bytes, ReadError> {
         Ok(read::groups_of(&self.store, stored).await?.values().clone())
     }
-    /// Re-hashes the whole file and writes its `.groups` anew; `Damaged` when it is not what the root says.
+    /// Re-hashes the whole file and writes its `.groups` anew; `Damaged` when it is not what the root says, `Unreadable`
+    /// when the medium does not give it.
     pub async fn rebuild_groups(&self, stored: Stored) -> Result<(), ReadError> {
         copies::rebuild_groups(&self.store, stored).await
     }
@@ -340,7 +348,8 @@ impl Handle {
     pub async fn delete_claimed(&self, removal: Removal) -> Result<(), ReadError> {
         copies::delete_claimed(&self.store, removal).await
     }
-    /// Moves a damaged copy out of the way, kept for the operator; a pinned one is left alone (false).
+    /// Moves a damaged copy out of the way, kept for the operator as long as there is room for it: the newest thousand,
+    /// at most 10 GiB, none once the disk is down to its reserve. A pinned one is left alone (false).
     pub async fn quarantine(&self, digest: Digest, copy: CopyId) -> Result<bool, ReadError> {
         copies::quarantine(&self.store, digest, copy).await
     }

@@ -8,11 +8,14 @@ use std::time::Duration;
 use runtime::{TaskKind, Tasks};
 
 use crate::layout::{Staged, parse_staged};
+use crate::quarantine;
 use crate::sessions::if_there;
 use crate::store::{Config, Store, blocking};
 
 /// How often staging is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often it is seen to that no quarantine stands between the disk and its reserve.
+const CLEAR_EVERY: Duration = Duration::from_secs(30);
 /// Age of a transfer's staging that nobody takes up. Unit: milliseconds of wall time; losing one costs a transfer.
 const FETCH_AGE_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -27,12 +30,18 @@ pub(crate) fn spawn(store: &Arc<Store>, config: &Config, tasks: &Tasks) {
         });
         report(opened.await);
         report(compare(&store).await.map(|_| ()));
+        let mut sweeps = runtime::clock::now();
         while !stop.is_cancelled() {
-            let sweeping = Arc::clone(&store);
-            report(blocking(move || sweep(&sweeping)).await);
+            let (clearing, sweeps_now) = (Arc::clone(&store), runtime::clock::now() >= sweeps);
+            report(blocking(move || quarantine::clear(&clearing.layout, &clearing.disk)).await);
+            if sweeps_now {
+                sweeps = runtime::clock::now() + SWEEP_EVERY;
+                let sweeping = Arc::clone(&store);
+                report(blocking(move || sweep(&sweeping)).await);
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(SWEEP_EVERY) => {}
+                () = tokio::time::sleep(CLEAR_EVERY) => {}
             }
         }
         let index = Arc::clone(&store.index);

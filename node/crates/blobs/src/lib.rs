@@ -17,6 +17,7 @@ mod lane;
 mod layout;
 mod pins;
 mod place;
+mod quarantine;
 mod read;
 mod record;
 mod sessions;

@@ -12,6 +12,7 @@ use domain::{ByteRange, Digest};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, GetResultPayload, ObjectStoreExt};
+use rustix::io::Errno;
 
 use crate::groups::{Groups, group_count, group_range};
 use crate::handle::{ByteStream, ReadError, Stored};
@@ -25,8 +26,25 @@ impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => ReadError::Missing,
+            _ if is_unreadable(&error) => ReadError::Unreadable { detail: error.to_string() },
             _ => ReadError::Storage { detail: error.to_string() },
         }
+    }
+}
+
+impl From<ObjectError> for ReadError {
+    fn from(error: ObjectError) -> Self {
+        if let ObjectError::NotFound { .. } = error {
+            return ReadError::Missing;
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(current) = cause {
+            if current.downcast_ref().is_some_and(is_unreadable) {
+                return ReadError::Unreadable { detail: error.to_string() };
+            }
+            cause = current.source();
+        }
+        ReadError::Storage { detail: error.to_string() }
     }
 }
 
@@ -66,11 +84,7 @@ struct OpenCopy {
 impl OpenCopy {
     async fn open(store: &Arc<Store>, stored: Stored) -> Result<Self, ReadError> {
         let path = Path::from(blob_key(&stored.digest, stored.copy));
-        let found = match store.objects.get(&path).await {
-            Ok(found) => found,
-            Err(ObjectError::NotFound { .. }) => return Err(ReadError::Missing),
-            Err(error) => return Err(ReadError::Storage { detail: error.to_string() }),
-        };
+        let found = store.objects.get(&path).await?;
         if found.meta.size != stored.size {
             return Err(other_length(stored, found.meta.size));
         }
@@ -101,9 +115,9 @@ impl OpenCopy {
         }
         match read {
             Ok(()) => {}
-            // A sector that cannot be read twice holds these bytes no more: another holder's copy must replace them.
+            // Twice: nothing that passes. Whether it is a sector or the disk others find out.
             Err(error) if is_unreadable(&error) => {
-                return Err(ReadError::Damaged { detail: format!("group {index} of `{}`: {error}", self.digest) });
+                return Err(ReadError::Unreadable { detail: format!("group {index} of `{}`: {error}", self.digest) });
             }
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 return Err(ReadError::Damaged { detail: format!("`{}` ends within group {index}", self.digest) });
@@ -117,9 +131,10 @@ impl OpenCopy {
     }
 }
 
-/// Whether the medium failed (EIO).
+/// Whether the medium failed, or what the file system has written on it is garbled (EIO, EUCLEAN, EBADMSG).
 fn is_unreadable(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    const CODES: [Errno; 3] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    error.raw_os_error().is_some_and(|code| CODES.iter().any(|unreadable| unreadable.raw_os_error() == code))
 }
 
 fn other_length(stored: Stored, length: u64) -> ReadError {

@@ -67,6 +67,12 @@ impl Disk {
         space
     }
 
+    /// Space as the disk itself says. One that does not answer has none.
+    pub(crate) fn space_now(&self) -> Space {
+        let reserve = self.state.lock().unwrap_or_else(PoisonError::into_inner).0;
+        self.measure(reserve).unwrap_or(Space { total: 0, free: 0, reserve: reserve.of(0) })
+    }
+
     /// Refuses what would reach into the reserve; asks the disk itself.
     pub(crate) fn admit(&self, bytes: u64) -> Result<(), Refused> {
         let reserve = self.state.lock().unwrap_or_else(PoisonError::into_inner).0;

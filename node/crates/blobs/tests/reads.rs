@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use blobs::handle::{ReadError, Stored};
 use bytes::Bytes;
@@ -201,4 +202,31 @@ async fn a_read_outlives_the_copy_it_began_with() {
     drop(pin);
     assert!(room.handle.delete_copy(placed.digest, placed.copy).await.unwrap());
     assert!(common::collect(stream).await.unwrap() == bytes);
+}
+
+/// A file of 4 KiB that opens and fails every read with EIO; none where the kernel offers none.
+fn unreadable() -> Option<std::path::PathBuf> {
+    let candidates =
+        ["software/power", "pnp0/power", "system/cpu/power", "system/cpu/cpu0/power", "virtual/mem/null/power"];
+    let mut files = candidates.iter().map(|device| Path::new("/sys/devices").join(device).join("autosuspend_delay_ms"));
+    files.find(|file| {
+        let failed = |error: std::io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        fs::metadata(file).is_ok_and(|metadata| metadata.len() == 4096) && fs::read(file).is_err_and(failed)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_the_medium_is_not_called_damage() {
+    let room = Room::new().await;
+    let (placed, _pin) = room.push(&content(4096, 11)).await;
+    let Some(unreadable) = unreadable() else {
+        println!("SKIPPED: no file here fails every read");
+        return;
+    };
+    fs::remove_file(room.blob_path(&placed)).unwrap();
+    std::os::unix::fs::symlink(unreadable, room.blob_path(&placed)).unwrap();
+    let read = room.read_all(&placed).await;
+    assert!(matches!(read, Err(ReadError::Unreadable { .. })), "{read:?}");
+    let examined = room.handle.rebuild_groups(stored(&placed)).await;
+    assert!(matches!(examined, Err(ReadError::Unreadable { .. })), "{examined:?}");
 }

@@ -7,11 +7,16 @@ use std::time::Duration;
 use domain::{CopyId, Digest, NodeId, Revision};
 use futures_util::future::BoxFuture;
 use metadata::command::{Command, StoreClaim};
-use metadata::handle::{Applied, ChannelClass, Origin, ProposeError, Watched};
+use metadata::handle::{Applied, ChannelClass, Demand, Origin, ProposeError, Watched};
 use metadata::rows::{self, RegionState};
 use metadata::view;
 use tokio::sync::watch;
 use tonic::transport::Channel;
+
+use crate::losses::Count;
+
+/// Rows read at once when copies are counted.
+const HELD_PAGE: usize = 1_000;
 
 /// What one state says about one blob, seen from this node.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +43,15 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     fn wanted(&self, last: Option<&Digest>, limit: usize) -> Result<Vec<rows::Wanted>, view::Error>;
     /// Those of `digests` that lie in fewer than `need` ready regions.
     fn below(&self, digests: &[Digest], need: u32) -> Result<Below, view::Error>;
+    /// Copies that rows name for this store, counted up to `most`.
+    fn count_held(&self, most: u64) -> Result<Count, view::Error>;
     /// Nodes of other regions.
-    fn peers(&self) -> Result<Vec<NodeId>, view::Error>;
+    fn peers(&self) -> Result<Vec<Peer>, view::Error>;
+    /// Cluster time as this node's state has it. Unit: milliseconds.
+    fn time_ms(&self) -> Result<u64, view::Error>;
+    /// Cluster time of a state that a quorum proved to be the newest, and that is applied here; none without a quorum.
+    /// Unit: milliseconds.
+    fn proved_time_ms(&self) -> BoxFuture<'_, Option<u64>>;
     /// Connection for bulk transfers.
     fn channel(&self, node: NodeId) -> Option<Channel>;
     /// Measured round trip.
@@ -48,6 +60,14 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<Applied, ProposeError>>;
     /// Changes of a space.
     fn watch(&self, space: Watched) -> watch::Receiver<u64>;
+}
+
+/// A node of another region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    /// Its region counts for durability.
+    pub(crate) is_ready: bool,
 }
 
 /// What still keeps a manifest from being durable.
@@ -106,10 +126,38 @@ impl Cluster for metadata::Handle {
         Ok(below)
     }
 
-    fn peers(&self) -> Result<Vec<NodeId>, view::Error> {
+    fn count_held(&self, most: u64) -> Result<Count, view::Error> {
+        let (view, store) = (self.local()?, self.identity().store);
+        let (mut held, mut last) = (0, None);
+        while held < most {
+            let page = view.held_by(store, last.as_ref(), HELD_PAGE)?;
+            held += page.len() as u64;
+            last = page.last().map(|(digest, _)| *digest);
+            if page.len() < HELD_PAGE {
+                return Ok(Count { held, whole: true });
+            }
+        }
+        Ok(Count { held, whole: false })
+    }
+
+    fn peers(&self) -> Result<Vec<Peer>, view::Error> {
         let region = self.identity().region;
-        let nodes = self.local()?.nodes()?;
-        Ok(nodes.into_iter().filter(|node| !node.removed && node.region != region).map(|node| node.id).collect())
+        let view = self.local()?;
+        let regions = view.regions()?;
+        let ready: BTreeSet<_> = regions.iter().filter(|r| r.state == RegionState::Ready).map(|r| r.id).collect();
+        let others = view.nodes()?.into_iter().filter(|node| !node.removed && node.region != region);
+        Ok(others.map(|node| Peer { node: node.id, is_ready: ready.contains(&node.region) }).collect())
+    }
+
+    fn time_ms(&self) -> Result<u64, view::Error> {
+        Ok(self.local()?.meta()?.map_or(0, |meta| meta.cluster_time_ms))
+    }
+
+    fn proved_time_ms(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async {
+            let view = metadata::Handle::view(self, Demand::Strict, None).await.ok()?;
+            Some(view.meta().ok()?.map_or(0, |meta| meta.cluster_time_ms))
+        })
     }
 
     fn channel(&self, node: NodeId) -> Option<Channel> {

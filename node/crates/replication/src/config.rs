@@ -79,6 +79,9 @@ pub(crate) const SMALL_BATCH_BLOBS_MAX: usize = 64;
 pub(crate) const SMALL_BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// A range further than this ahead of a flight is fetched directly. Unit: bytes.
 pub(crate) const FAR_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
+/// Landed flights that wait for their settlement beyond which no more begin: without a quorum clients are served straight
+/// from holders then, and nothing more is kept. Every one of them costs memory, a pinned copy on the disk and its report.
+pub(crate) const UNSETTLED_MAX: usize = 256;
 /// Most digests remembered as urgent or as backing off.
 pub(crate) const REMEMBERED_MAX: usize = 10_000;
 /// Size of a group. Unit: bytes.

@@ -1,28 +1,26 @@
 //! What all parts of the room share: ports, flights, measurements, counters.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use blobs::handle::{ReadError, Stored};
 use domain::{CopyId, Digest, NodeId};
-use metadata::command::HeldCopy;
 use metadata::rows;
-use runtime::{TaskKind, Tasks, clock};
-use tokio::sync::{Notify, Semaphore, watch};
-use tracing::{error, warn};
+use runtime::{Tasks, clock};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::{Cluster, Facts};
 use crate::config::{Config, REMEMBERED_MAX};
 use crate::flight::Flights;
 use crate::handle::FetchError;
+use crate::healing::Health;
+use crate::hints::Hints;
 use crate::network::SourceError;
 use crate::report::Reporter;
 use crate::sources::{self, Source};
 
-/// Unit: milliseconds. How long an urgent hint counts unless it is given again.
-const URGENT_MS: u64 = 30_000;
 /// Unit: milliseconds.
 const WARN_EVERY_MS: u64 = 30_000;
 
@@ -31,13 +29,26 @@ const WARN_EVERY_MS: u64 = 30_000;
 pub(crate) struct Counters {
     pub(crate) fetched_bytes: AtomicU64,
     pub(crate) fetched_blobs: AtomicU64,
+    /// Bytes of blobs that this region wants.
+    pub(crate) arrived_bytes: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) damaged: AtomicU64,
     pub(crate) running: AtomicU64,
     /// Recent rate as bits of an f64. Unit: bytes per second.
     pub(crate) rate_bits: AtomicU64,
-    /// Too many copies are missing at once: nothing is reported lost until the operator confirms.
-    pub(crate) confirm_loss: AtomicBool,
+}
+
+/// What a region says of blobs that somebody waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Bytes of them that have arrived in running transfers.
+    pub(crate) received: u64,
+    /// How many of them it holds.
+    pub(crate) held: u32,
+    /// Bytes of anything it wants that have arrived since it started.
+    pub(crate) arrived: u64,
+    /// Those it lacks.
+    pub(crate) lacking: Vec<Digest>,
 }
 
 /// When a digest that failed is tried again.
@@ -67,18 +78,18 @@ pub(crate) struct Core {
     started: Instant,
     sources: Mutex<BTreeMap<NodeId, Source>>,
     retries: Mutex<HashMap<Digest, Retry>>,
-    urgent: Mutex<HashMap<Digest, u64>>,
-    /// Copies here known as gone or damaged whose rows have not gone yet.
-    bad: Mutex<HashMap<Digest, CopyId>>,
-    /// Copies whose group values are being made anew; the channel closes when they are.
-    rebuilding: Mutex<HashMap<CopyId, watch::Receiver<()>>>,
+    hints: Mutex<Hints>,
+    /// Copies here known as gone or damaged, and those that did not read.
+    pub(crate) health: Mutex<Health>,
+    /// Asks for a comparison of the disk with the rows.
+    pub(crate) compare: Notify,
     /// When the bandwidth given out so far is used up; none while unused.
     paced_until: Mutex<Option<Instant>>,
     /// When a warning that would repeat itself may be given again. Unit: milliseconds of the room's clock.
     warn_at_ms: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -96,9 +107,9 @@ impl Core {
             started: clock::now(),
             sources: Mutex::default(),
             retries: Mutex::default(),
-            urgent: Mutex::default(),
-            bad: Mutex::default(),
-            rebuilding: Mutex::default(),
+            hints: Mutex::default(),
+            health: Mutex::default(),
+            compare: Notify::new(),
             paced_until: Mutex::default(),
             warn_at_ms: AtomicU64::new(0),
             config,
@@ -119,11 +130,46 @@ impl Core {
             .cluster
             .facts(digest)
             .map_err(|error| FetchError::Local { digest: *digest, detail: error.to_string() })?;
-        let bad = lock(&self.bad).get(digest).copied().filter(|bad| facts.copy_here == Some(*bad));
+        let bad = lock(&self.health).bad(digest).filter(|bad| facts.copy_here == Some(*bad));
         if bad.is_some() {
             facts.copy_here = None;
         }
         Ok((facts, bad))
+    }
+
+    /// The copy that the rows name by now instead of one that is missing: a newer one took its place, and its file went
+    /// between the look at the rows and the read.
+    pub(crate) fn newer(&self, missing: Stored, failure: &ReadError) -> Option<Stored> {
+        let ReadError::Missing = failure else { return None };
+        let (facts, _) = self.facts(&missing.digest).ok()?;
+        let copy = facts.copy_here.filter(|copy| *copy != missing.copy)?;
+        Some(Stored { copy, ..missing })
+    }
+
+    /// The copy here that has landed and is not named by the rows yet.
+    pub(crate) fn landed(&self, digest: &Digest) -> Option<CopyId> {
+        self.flights.get(digest)?.placed()
+    }
+
+    /// What this region has of these blobs.
+    pub(crate) fn standing(&self, digests: &[Digest]) -> Result<Standing, FetchError> {
+        let arrived = self.counters.arrived_bytes.load(Ordering::Relaxed);
+        let mut standing = Standing { arrived, ..Standing::default() };
+        for digest in digests {
+            if self.facts(digest)?.0.copy_here.is_some() {
+                standing.held += 1;
+                continue;
+            }
+            standing.lacking.push(*digest);
+            let flying = self.flights.get(digest).map_or(0, |flight| flight.written());
+            standing.received = standing.received.saturating_add(flying);
+        }
+        Ok(standing)
+    }
+
+    /// Bytes came that this region wants.
+    pub(crate) fn arrived(&self, bytes: usize) {
+        self.counters.arrived_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether a warning that would repeat itself may be given now.
@@ -203,7 +249,7 @@ impl Core {
 
     pub(crate) fn transfer_done(&self, digest: &Digest) {
         lock(&self.retries).remove(digest);
-        lock(&self.urgent).remove(digest);
+        lock(&self.hints).remove(digest);
     }
 
     pub(crate) fn retry_at_ms(&self, digest: &Digest) -> u64 {
@@ -212,18 +258,7 @@ impl Core {
 
     /// Somebody waits for these blobs.
     pub(crate) fn urge(&self, digests: &[Digest]) {
-        let now_ms = self.now_ms();
-        {
-            let mut urgent = lock(&self.urgent);
-            if urgent.len() + digests.len() > REMEMBERED_MAX {
-                urgent.retain(|_, until_ms| *until_ms > now_ms);
-            }
-            for digest in digests {
-                if urgent.len() < REMEMBERED_MAX {
-                    urgent.insert(*digest, now_ms + URGENT_MS);
-                }
-            }
-        }
+        lock(&self.hints).give(digests, self.now_ms());
         for digest in digests {
             if let Some(flight) = self.flights.get(digest) {
                 flight.hurry();
@@ -232,90 +267,13 @@ impl Core {
         self.wake.notify_one();
     }
 
-    /// Digests somebody waits for.
-    pub(crate) fn urgent(&self) -> Vec<Digest> {
-        let now_ms = self.now_ms();
-        let mut urgent = lock(&self.urgent);
-        urgent.retain(|_, until_ms| *until_ms > now_ms);
-        urgent.keys().copied().collect()
+    /// Digests somebody waits for and since when by the room's clock, those that have waited longest first.
+    pub(crate) fn urgent(&self) -> Vec<(Digest, u64)> {
+        lock(&self.hints).oldest_first(self.now_ms())
     }
 
     pub(crate) fn is_urgent(&self, digest: &Digest) -> bool {
-        lock(&self.urgent).contains_key(digest)
-    }
-
-    // Healing.
-
-    /// A read of a copy here failed: takes it out of the way and reports it, so that the wanted row brings it back.
-    pub(crate) async fn heal(self: &Arc<Self>, stored: Stored, failure: &ReadError) {
-        let Stored { digest, copy, size, .. } = stored;
-        let gone = match failure {
-            ReadError::Storage { .. } => false,
-            ReadError::NoGroups => {
-                drop(self.rebuild(stored));
-                false
-            }
-            ReadError::Missing => {
-                !self.counters.confirm_loss.load(Ordering::Relaxed)
-                    && matches!(self.blobs.probe(digest, copy, size).await, Ok(false))
-            }
-            ReadError::Damaged { .. } => match self.blobs.quarantine(digest, copy).await {
-                Ok(moved) => moved,
-                Err(error) => {
-                    error!(%digest, %copy, error = %error, "damaged copy could not be quarantined");
-                    true
-                }
-            },
-        };
-        if gone {
-            self.counters.damaged.fetch_add(1, Ordering::Relaxed);
-            warn!(%digest, %copy, error = %failure, "copy lost, it will be fetched again");
-            self.report_lost(digest, copy);
-        }
-    }
-
-    /// Reports a copy as lost in the background; until that is settled reads pass it by.
-    pub(crate) fn report_lost(self: &Arc<Self>, digest: Digest, copy: CopyId) {
-        if lock(&self.bad).insert(digest, copy) == Some(copy) {
-            return;
-        }
-        let core = self.clone();
-        self.tasks.spawn(TaskKind::Transfer, "report loss", async move {
-            core.reporter.lost(HeldCopy { digest, copy }).await;
-            let mut bad = lock(&core.bad);
-            if bad.get(&digest) == Some(&copy) {
-                bad.remove(&digest);
-            }
-            core.wake.notify_one();
-        });
-    }
-
-    /// Hashes a copy anew in the background, once at a time. The channel closes when that is done.
-    fn rebuild(self: &Arc<Self>, stored: Stored) -> watch::Receiver<()> {
-        let mut rebuilding = lock(&self.rebuilding);
-        if let Some(running) = rebuilding.get(&stored.copy) {
-            return running.clone();
-        }
-        let (sender, done) = watch::channel(());
-        rebuilding.insert(stored.copy, done.clone());
-        let core = self.clone();
-        self.tasks.spawn(TaskKind::Transfer, "rebuild group values", async move {
-            let result = core.blobs.rebuild_groups(stored).await;
-            lock(&core.rebuilding).remove(&stored.copy);
-            drop(sender);
-            match result {
-                Ok(()) => tracing::info!(digest = %stored.digest, copy = %stored.copy, "group values rebuilt"),
-                Err(ReadError::NoGroups) => {}
-                Err(failure) => core.heal(stored, &failure).await,
-            }
-        });
-        done
-    }
-
-    /// Waits until a copy's group values were made anew, or could not be.
-    pub(crate) async fn rebuilt(self: &Arc<Self>, stored: Stored) {
-        let mut done = self.rebuild(stored);
-        while done.changed().await.is_ok() {}
+        lock(&self.hints).contains(digest)
     }
 }
 

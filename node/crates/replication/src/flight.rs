@@ -28,8 +28,10 @@ pub(crate) enum End {
 pub(crate) struct State {
     /// Verified bytes that the reader gives. Unit: bytes.
     pub(crate) written: u64,
-    /// Set once staging exists.
+    /// Set once staging exists; gone again when nobody follows any more.
     pub(crate) reader: Option<StagedReader>,
+    /// Set before the end, once the bytes lie under their final key. They are read there until the rows name them.
+    pub(crate) placed: Option<CopyId>,
     /// Set once.
     pub(crate) end: Option<End>,
 }
@@ -43,6 +45,7 @@ pub(crate) struct Flight {
     state: watch::Sender<State>,
     followers: AtomicUsize,
     urgent: AtomicBool,
+    wanted: AtomicBool,
 }
 
 impl Flight {
@@ -54,6 +57,7 @@ impl Flight {
             state: watch::Sender::new(State::default()),
             followers: AtomicUsize::new(0),
             urgent: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
         })
     }
 
@@ -67,22 +71,39 @@ impl Flight {
         });
     }
 
-    /// Ends it; the first end counts.
+    /// The bytes lie under their final key.
+    pub(crate) fn place(&self, copy: CopyId) {
+        self.state.send_modify(|state| state.placed = Some(copy));
+    }
+
+    /// Where the bytes lie, once they were placed.
+    pub(crate) fn placed(&self) -> Option<CopyId> {
+        self.state.borrow().placed
+    }
+
+    /// Ends it; the first end counts. Staging stays open only for those that follow: later readers go elsewhere.
     pub(crate) fn end(&self, end: End) {
         self.state.send_if_modified(|state| {
             let first = state.end.is_none();
             if first {
                 state.end = Some(end);
+                if self.followers() == 0 {
+                    state.reader = None;
+                }
             }
             first
         });
     }
 
-    /// Gives up the staging file unless somebody follows; later readers go elsewhere.
-    pub(crate) fn close_reader(&self) {
-        if self.followers() == 0 {
-            self.state.send_modify(|state| state.reader = None);
-        }
+    /// Gives up the staging file of a flight that has ended, unless somebody follows.
+    fn close_reader(&self) {
+        self.state.send_if_modified(|state| {
+            if self.followers() == 0 && state.end.is_some() {
+                state.reader = None;
+            }
+            // Nobody is there to be told.
+            false
+        });
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -102,6 +123,15 @@ impl Flight {
         self.urgent.load(Ordering::Relaxed)
     }
 
+    /// Says whether this region wants the bytes, by the rows of the moment.
+    pub(crate) fn note_wanted(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Follows it; counted until dropped.
     pub(crate) fn follow(self: &Arc<Self>) -> Follower {
         self.followers.fetch_add(1, Ordering::Relaxed);
@@ -117,14 +147,18 @@ pub(crate) struct Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+        if self.flight.followers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.flight.close_reader();
+        }
     }
 }
 
-/// All flights of the node, one per digest. Bounded by the permits that every flight holds and by the report queue.
+/// All flights of the node, one per digest. Those in the air are bounded by their permits; of those that have landed and
+/// wait for their settlement there are at most as many again beyond `UNSETTLED_MAX`, for then no more begin.
 #[derive(Default)]
 pub(crate) struct Flights {
     map: Mutex<HashMap<Digest, Arc<Flight>>>,
+    unsettled: AtomicUsize,
 }
 
 impl Flights {
@@ -144,6 +178,17 @@ impl Flights {
         self.lock().len()
     }
 
+    /// Landed flights that wait for their settlement.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// A flight has landed; it counts as unsettled until this is dropped.
+    pub(crate) fn land(self: &Arc<Self>) -> Landed {
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+        Landed(self.clone())
+    }
+
     /// Registers a flight; none when another one for the digest is in the air.
     pub(crate) fn depart(self: &Arc<Self>, flight: Arc<Flight>) -> Option<Departed> {
         let mut map = self.lock();
@@ -152,6 +197,15 @@ impl Flights {
         }
         map.insert(flight.digest, flight.clone());
         Some(Departed { flight, flights: self.clone() })
+    }
+}
+
+/// Counts a landed flight.
+pub(crate) struct Landed(Arc<Flights>);
+
+impl Drop for Landed {
+    fn drop(&mut self) {
+        self.0.unsettled.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

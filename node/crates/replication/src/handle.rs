@@ -9,10 +9,11 @@ use domain::{ByteRange, Digest, NodeId};
 use metadata::command::HeldCopy;
 use metadata::rows;
 use runtime::{TaskKind, Tasks};
+use tracing::warn;
 
 use crate::config::Config;
-use crate::core::Core;
-use crate::{backfill, collector, condemned, durable, inventory, reader, server, worker};
+use crate::core::{Core, lock};
+use crate::{backfill, collector, condemned, doubt, durable, inventory, reader, server, worker};
 
 /// Why a blob's bytes cannot be served now.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,8 +59,8 @@ pub struct Progress {
     pub rate: f64,
     /// Bytes received from each node since start.
     pub sources: Vec<(NodeId, u64)>,
-    /// So many copies are missing at once that none is reported lost before the operator confirms it: more likely the
-    /// store's disk is not mounted.
+    /// So many copies are missing or bad at once that no more are given up before the operator confirms it: more likely
+    /// the store's disk fails or is not mounted.
     pub confirm_loss: bool,
 }
 
@@ -77,6 +78,7 @@ impl Handle {
         tasks.spawn(TaskKind::Worker, "backfill", backfill::run(metadata.clone(), tasks.clone()));
         tasks.spawn(TaskKind::Worker, "condemned", condemned::run(core.clone(), metadata.clone()));
         tasks.spawn(TaskKind::Worker, "collector", collector::run(core.clone(), metadata.clone()));
+        tasks.spawn(TaskKind::Worker, "doubts", doubt::run(core.clone()));
         tasks.spawn(TaskKind::Worker, "inventory", inventory::run(core.clone(), metadata));
         Handle { core }
     }
@@ -114,6 +116,16 @@ impl Handle {
         self.core.reporter.held_later(HeldCopy { digest, copy }, pin).await;
     }
 
+    /// Compares this node's disk with its rows, in the background. With `confirm_loss`, the operator's word, whatever is
+    /// missing or bad now or within the next hour is given up, however much it is, and fetched again from other regions.
+    pub fn compare(&self, confirm_loss: bool) {
+        if confirm_loss {
+            warn!("the operator confirms: copies that are missing or bad are lost");
+            self.core.confirm_loss();
+        }
+        self.core.compare.notify_one();
+    }
+
     /// Numbers for status.
     pub fn progress(&self) -> Progress {
         let counters = &self.core.counters;
@@ -125,7 +137,7 @@ impl Handle {
             damaged: counters.damaged.load(Ordering::Relaxed),
             rate: f64::from_bits(counters.rate_bits.load(Ordering::Relaxed)),
             sources: self.core.sources().into_iter().map(|(node, source)| (node, source.bytes)).collect(),
-            confirm_loss: counters.confirm_loss.load(Ordering::Relaxed),
+            confirm_loss: lock(&self.core.health).losses.is_stopped(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A node compares its own disk with its own rows, without network, at every start (design §7).
+//! A node compares its own disk with its own rows, without network, at every start and when it is asked to (design §7).
 //!
 //! It corrects only its own store. A row without a file is `Lost`, unless so many are missing at once that the disk is more
 //! likely not mounted. A file without a row is swept, once a state newer than the finding says that there is none; pinned
@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use blobs::handle::Removal;
@@ -15,36 +14,37 @@ use metadata::command::HeldCopy;
 use metadata::handle::Demand;
 use tracing::{error, info, warn};
 
-use crate::core::Core;
+use crate::core::{Core, lock};
+use crate::losses::needs_word;
 
 /// Rows and files of one page.
 const PAGE: usize = 500;
 /// Rest between two pages, so that start-up leaves the disk to the clients. Unit: milliseconds.
 const REST_MS: u64 = 20;
-/// Missing copies that are reported whatever their share.
-const LOST_FREE: u64 = 10;
 /// Most missing copies remembered in one pass.
 const LOST_MAX: usize = 10_000;
 /// Before sweeping is tried again when no quorum could be asked. Unit: milliseconds.
 const RETRY_MS: u64 = 30_000;
 
-/// Whether so many losses need the operator's word (design §7: over 1 %).
-fn needs_word(missing: u64, held: u64) -> bool {
-    missing > LOST_FREE && missing.saturating_mul(100) > held
-}
-
-/// Runs once.
+/// Compares once at the start, then whenever it is asked to; sweeps once.
 pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
     let work = async {
         metadata.opened().await;
-        if let Err(error) = find_lost(&core, &metadata).await {
-            warn!(error = %error, "own copies could not be compared with the rows");
-        }
-        tokio::time::sleep(Duration::from_millis(core.config.sweep_after_ms)).await;
-        while let Err(error) = sweep(&core, &metadata).await {
-            info!(error = %error, "sweeping of unknown copies waits");
-            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
-        }
+        compare(&core, &metadata).await;
+        let again = async {
+            loop {
+                core.compare.notified().await;
+                compare(&core, &metadata).await;
+            }
+        };
+        let sweeping = async {
+            tokio::time::sleep(Duration::from_millis(core.config.sweep_after_ms)).await;
+            while let Err(error) = sweep(&core, &metadata).await {
+                info!(error = %error, "sweeping of unknown copies waits");
+                tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+            }
+        };
+        tokio::join!(again, sweeping);
     };
     tokio::select! {
         () = core.tasks.cancelled() => {}
@@ -52,8 +52,22 @@ pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
     }
 }
 
-/// Rows of this store whose file is not there.
-async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), String> {
+/// Compares until everything that is missing was reported, or may not be.
+async fn compare(core: &Arc<Core>, metadata: &metadata::Handle) {
+    loop {
+        match find_lost(core, metadata).await {
+            Ok(true) => tokio::time::sleep(Duration::from_millis(RETRY_MS)).await,
+            Ok(false) => return,
+            Err(error) => {
+                warn!(error = %error, "own copies could not be compared with the rows");
+                return;
+            }
+        }
+    }
+}
+
+/// Reports the rows of this store whose file is not there; true when there were more than are reported at once.
+async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<bool, String> {
     let store = metadata.identity().store;
     let mut last = None;
     let mut held = 0;
@@ -90,22 +104,29 @@ async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<(), 
         }
         tokio::time::sleep(Duration::from_millis(REST_MS)).await;
     }
-    if needs_word(missing_count, held) {
-        core.counters.confirm_loss.store(true, Ordering::Relaxed);
-        error!(
-            missing = missing_count,
-            held, "too many copies are missing at once, is the store's disk mounted? none is reported lost"
-        );
-        return Ok(());
+    {
+        let now_ms = core.now_ms();
+        let mut health = lock(&core.health);
+        if needs_word(missing_count, held) && !health.losses.is_confirmed(now_ms) {
+            health.losses.stop();
+            error!(
+                missing = missing_count,
+                held,
+                "too many copies are missing at once, is the store's disk mounted? none is reported lost before \
+                 `cluster-cli sync --confirm-loss`"
+            );
+            return Ok(false);
+        }
     }
+    info!(missing = missing_count, held, "own copies are compared with the rows");
     if missing_count > 0 {
         warn!(missing = missing_count, held, "copies are missing, they will be fetched again");
     }
+    let more = missing_count > missing.len() as u64;
     for copy in missing {
-        core.counters.damaged.fetch_add(1, Ordering::Relaxed);
         core.report_lost(copy.digest, copy.copy);
     }
-    Ok(())
+    Ok(more)
 }
 
 /// Whether a newer state than the page still has that copy in this store.
@@ -228,13 +249,5 @@ mod tests {
             a.core.blobs.inventory(None, 10).await.unwrap().into_iter().map(|(_, copy, _)| copy).collect();
         assert_eq!(kept, BTreeSet::from([recorded, pushed.copy]));
         assert!(a.core.blobs.delete_copy(digest, recorded).await.unwrap(), "claims not used are given back");
-    }
-
-    #[test]
-    fn losing_over_one_percent_at_once_needs_the_operators_word() {
-        assert!(!needs_word(10, 10), "a handful is always repaired");
-        assert!(needs_word(11, 1_000));
-        assert!(!needs_word(11, 1_100));
-        assert!(needs_word(5_000, 5_000));
     }
 }

@@ -12,10 +12,14 @@ mod collector;
 mod condemned;
 pub mod config;
 mod core;
+mod doubt;
 mod durable;
 mod flight;
 pub mod handle;
+mod healing;
+mod hints;
 mod inventory;
+mod losses;
 mod network;
 mod plan;
 mod reader;
@@ -29,6 +33,8 @@ mod worker;
 pub use config::Config;
 pub use handle::Handle;
 
+#[cfg(test)]
+mod limits_test;
 #[cfg(test)]
 mod room_test;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::core::Standing;
 use crate::wire::{Part, ReadRequest, SmallReply, digest_to_wire};
 
 /// Why a source did not deliver.
@@ -175,13 +176,13 @@ impl RemoteBatch {
     }
 }
 
-/// Tells a node which blobs somebody waits for; answers bytes received in its transfers plus blobs held.
+/// Tells a node which blobs somebody waits for; answers how far its region is.
 pub(crate) async fn urge(
     cluster: &dyn Cluster,
     config: &Config,
     node: NodeId,
     digests: &[Digest],
-) -> Result<(u64, u32), SourceError> {
+) -> Result<Standing, SourceError> {
     let limit = Duration::from_millis(config.first_byte_ms_max);
     let request = wire::UrgeRequest { digests: digests.iter().map(digest_to_wire).collect() };
     let mut client = client(cluster, node)?;
@@ -189,6 +190,6 @@ pub(crate) async fn urge(
         .await
         .map_err(|_| late("answer", limit))?
         .map_err(|status| from_status(&status))?;
-    let wire::UrgeReply { received_bytes, held } = reply.into_inner();
-    Ok((received_bytes, held))
+    let wire::UrgeReply { received_bytes, held, arrived_bytes } = reply.into_inner();
+    Ok(Standing { received: received_bytes, held, arrived: arrived_bytes, lacking: Vec::new() })
 }

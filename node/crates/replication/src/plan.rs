@@ -22,7 +22,8 @@ pub(crate) struct Candidate {
     pub(crate) digest: Digest,
     /// Unit: bytes.
     pub(crate) size: u64,
-    /// Cluster time. Unit: milliseconds.
+    /// When it was first wanted, in cluster time, or first waited for, by the room's clock: compared only within one
+    /// urgency. Unit: milliseconds.
     pub(crate) since_ms: u64,
     pub(crate) urgency: Urgency,
     /// Not before this time. Unit: milliseconds of the room's clock.

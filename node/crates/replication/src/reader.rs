@@ -12,7 +12,7 @@ use domain::{ByteRange, CopyId, Digest, NodeId, limits};
 use futures_util::{StreamExt, stream};
 use metadata::rows;
 
-use crate::config::{FAR_AHEAD_BYTES, GROUP};
+use crate::config::{FAR_AHEAD_BYTES, GROUP, UNSETTLED_MAX};
 use crate::core::{Core, stored};
 use crate::flight::{End, Flight, Follower};
 use crate::handle::FetchError;
@@ -34,17 +34,30 @@ pub(crate) async fn read(
         return Ok(stream::empty().boxed());
     }
     let (facts, bad) = core.facts(&digest)?;
-    if let Some(copy) = facts.copy_here {
-        let stored = stored(digest, copy, &blob);
-        match core.blobs.read(stored, range).await {
-            Ok(bytes) => return Ok(watched(core.clone(), stored, bytes)),
-            Err(failure) => {
-                core.heal(stored, &failure).await;
-                return instead(core, stored, blob, range, &failure).await;
-            }
+    // What has landed and could not be reported yet is read where it lies.
+    let Some(copy) = facts.copy_here.or_else(|| core.landed(&digest)) else {
+        return Reader::new(core.clone(), digest, blob, range).begin(bad).await;
+    };
+    let mut here = stored(digest, copy, &blob);
+    if core.is_suspect(copy)
+        && let Ok(bytes) = Reader::new(core.clone(), digest, blob.clone(), range).pass_through().await
+    {
+        return Ok(bytes);
+    }
+    let mut opened = core.blobs.read(here, range).await;
+    if let Err(failure) = &opened
+        && let Some(newer) = core.newer(here, failure)
+    {
+        here = newer;
+        opened = core.blobs.read(here, range).await;
+    }
+    match opened {
+        Ok(bytes) => Ok(watched(core.clone(), here, bytes)),
+        Err(failure) => {
+            core.heal(here, &failure).await;
+            instead(core, here, blob, range, &failure).await
         }
     }
-    Reader::new(core.clone(), digest, blob, range).begin(bad).await
 }
 
 /// The copy here failed before its first byte.
@@ -58,10 +71,16 @@ async fn instead(
     let digest = stored.digest;
     let local = |error: &ReadError| FetchError::Local { digest, detail: error.to_string() };
     let reader = Reader::new(core.clone(), digest, blob, range);
+    if core.is_given_up(&digest, stored.copy) {
+        return reader.begin(Some(stored.copy)).await;
+    }
     match failure {
-        ReadError::Damaged { .. } | ReadError::Missing => reader.begin(Some(stored.copy)).await,
-        // The bytes may be good: nothing is staged, they pass through from elsewhere.
-        ReadError::Storage { .. } => reader.pass_through().await.map_err(|_| local(failure)),
+        // It stays: nothing is staged, the bytes pass through from elsewhere.
+        ReadError::Damaged { .. } | ReadError::Missing => reader.pass_through().await,
+        // The bytes may be good.
+        ReadError::Storage { .. } | ReadError::Unreadable { .. } => {
+            reader.pass_through().await.map_err(|_| local(failure))
+        }
         ReadError::NoGroups => match reader.pass_through().await {
             Ok(bytes) => Ok(bytes),
             Err(_) => {
@@ -140,13 +159,15 @@ impl Reader {
         Ok(stream::once(async move { Ok(first) }).chain(rest).boxed())
     }
 
-    /// A place behind the flight of this blob; none when the range lies far ahead or too many flights are in the air.
+    /// A place behind the flight of this blob; none when the range lies far ahead, too many flights are in the air, or too
+    /// many have landed that cannot be settled.
     async fn board(&self, bad: Option<CopyId>) -> Option<Follower> {
         self.core.urge(&[self.digest]);
         if let Some(flight) = self.core.flights.get(&self.digest) {
             return Some(flight.follow());
         }
-        if self.cursor > FAR_AHEAD_BYTES {
+        // Without a quorum what lands cannot be settled: there is an end to what is kept in the hope of one.
+        if self.cursor > FAR_AHEAD_BYTES || self.core.flights.unsettled() >= UNSETTLED_MAX {
             return None;
         }
         let slots = self.core.flight_slots.clone();

@@ -1,7 +1,8 @@
 //! What this node tells the cluster of its own store: `Held`, `Lost`, `Deleted`, in batches (design §3).
 //!
 //! Each kind has a bounded queue and a task. A report waits for company at most `report_linger_ms`, not at all when somebody
-//! waits for it, and is proposed again until it is settled; its pin lives as long. A full queue holds up whoever reports.
+//! waits for it, and is proposed again until it is settled; its pin lives as long, or longer: a proposal whose outcome
+//! stayed unknown may still be applied after a later one was (see `doubt`). A full queue holds up whoever reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use crate::cluster::Cluster;
+use crate::doubt::Doubts;
 
 /// Proposals of one kind that may be under way at once.
 const PROPOSALS_MAX: usize = 4;
@@ -61,14 +63,18 @@ pub(crate) struct Reporter {
     held: mpsc::Sender<Entry>,
     lost: mpsc::Sender<Entry>,
     deleted: mpsc::Sender<Entry>,
+    /// Pins of settled reports of which an earlier proposal is in doubt.
+    pub(crate) doubts: Arc<Doubts>,
 }
 
 impl Reporter {
     /// Starts the tasks.
     pub(crate) fn start(cluster: &Arc<dyn Cluster>, tasks: &Tasks, linger: Duration) -> Self {
+        let doubts = Arc::new(Doubts::default());
         let queue = |kind: Kind, name: &'static str| {
             let (sender, receiver) = mpsc::channel(2 * REPORT_DIGESTS_MAX);
-            let batcher = Batcher { kind, cluster: cluster.clone(), tasks: tasks.clone(), linger };
+            let (cluster, tasks, doubts) = (cluster.clone(), tasks.clone(), doubts.clone());
+            let batcher = Batcher { kind, cluster, tasks: tasks.clone(), linger, doubts };
             tasks.spawn(TaskKind::Worker, name, batcher.run(receiver));
             sender
         };
@@ -76,6 +82,7 @@ impl Reporter {
             held: queue(Kind::Held, "report held"),
             lost: queue(Kind::Lost, "report lost"),
             deleted: queue(Kind::Deleted, "report deleted"),
+            doubts,
         }
     }
 
@@ -128,6 +135,7 @@ struct Batcher {
     cluster: Arc<dyn Cluster>,
     tasks: Tasks,
     linger: Duration,
+    doubts: Arc<Doubts>,
 }
 
 impl Batcher {
@@ -146,16 +154,21 @@ impl Batcher {
                 permit = permits.clone().acquire_owned() => permit,
             };
             let (kind, cluster, tasks) = (self.kind, self.cluster.clone(), self.tasks.clone());
+            let doubts = self.doubts.clone();
             self.tasks.spawn(TaskKind::Transfer, "propose report", async move {
                 let copies = batch.iter().map(|entry| entry.copy).collect();
-                let settled = tokio::select! {
-                    () = tasks.cancelled() => Settled::Abandoned,
+                let (settled, in_doubt) = tokio::select! {
+                    // The boot that comes next fences whatever is in doubt.
+                    () = tasks.cancelled() => (Settled::Abandoned, false),
                     settled = propose(kind, cluster.as_ref(), copies) => settled,
                 };
                 drop(permit);
-                for Entry { pin, done, .. } in batch {
+                for Entry { copy, pin, done, .. } in batch {
                     // The pin goes first, so that whoever waits may delete what was refused.
-                    release(pin);
+                    match pin {
+                        Some(pin) if in_doubt => doubts.hold(copy, pin, cluster.time_ms().ok()),
+                        pin => release(pin),
+                    }
                     if let Some(done) = done {
                         let _ = done.send(settled);
                     }
@@ -185,21 +198,24 @@ impl Batcher {
     }
 }
 
-/// Proposes until it is settled. A fenced claim is taken anew; the bytes are pinned and stay true.
-async fn propose(kind: Kind, cluster: &dyn Cluster, copies: Vec<HeldCopy>) -> Settled {
+/// Proposes until it is settled. A fenced claim is taken anew; the bytes are pinned and stay true. True beside it when
+/// the outcome of an earlier proposal is not known: it may still be applied.
+async fn propose(kind: Kind, cluster: &dyn Cluster, copies: Vec<HeldCopy>) -> (Settled, bool) {
+    let mut in_doubt = false;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let claim = cluster.opened().await;
         match cluster.propose(kind.command(claim, copies.clone())).await {
-            Ok(applied) => return Settled::Applied(applied.revision),
+            Ok(applied) => return (Settled::Applied(applied.revision), in_doubt),
             Err(ProposeError::Refused(Refusal::Fenced | Refusal::TooOld)) => {
                 debug!(?kind, boot = %claim.boot, "report refused under this boot, claiming again");
             }
             Err(ProposeError::Refused(refusal)) => {
                 warn!(?kind, copies = copies.len(), error = %refusal, "report refused");
-                return Settled::Refused;
+                return (Settled::Refused, in_doubt);
             }
             Err(error) => {
+                in_doubt |= matches!(error, ProposeError::Unknown);
                 debug!(?kind, copies = copies.len(), attempt = backoff.attempts(), error = %error, "report not settled");
             }
         }

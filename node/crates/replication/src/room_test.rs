@@ -17,9 +17,9 @@ use crate::handle::FetchError;
 use crate::world_test::{DEADLINE, Node, World};
 use crate::{durable, reader};
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 
-fn content(size: usize, seed: u8) -> Bytes {
+pub(crate) fn content(size: usize, seed: u8) -> Bytes {
     let mut state = u64::from(seed) << 32 | 0x9e37_79b9;
     let mut next = || {
         state ^= state << 13;
@@ -30,7 +30,7 @@ fn content(size: usize, seed: u8) -> Bytes {
     (0..size).map(|_| next()).collect()
 }
 
-async fn collect(mut stream: ByteStream<FetchError>) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn collect(mut stream: ByteStream<FetchError>) -> Result<Vec<u8>, FetchError> {
     let mut bytes = Vec::new();
     while let Some(piece) = tokio::time::timeout(DEADLINE, stream.next()).await.expect("the stream moves") {
         bytes.extend_from_slice(&piece?);
@@ -38,22 +38,28 @@ async fn collect(mut stream: ByteStream<FetchError>) -> Result<Vec<u8>, FetchErr
     Ok(bytes)
 }
 
-async fn read(node: &Node, digest: Digest, blob: &rows::Blob, start: usize, end: usize) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn read(
+    node: &Node,
+    digest: Digest,
+    blob: &rows::Blob,
+    start: usize,
+    end: usize,
+) -> Result<Vec<u8>, FetchError> {
     let range = ByteRange { start: start as u64, end: end as u64 };
     collect(reader::read(&node.core, digest, blob.clone(), range).await?).await
 }
 
-async fn two() -> (Arc<World>, Node, Node) {
+pub(crate) async fn two() -> (Arc<World>, Node, Node) {
     let world = World::new();
     let (a, b) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
     (world, a, b)
 }
 
-fn received(node: &Node, from: u64) -> u64 {
+pub(crate) fn received(node: &Node, from: u64) -> u64 {
     node.core.sources().get(&NodeId(from)).map_or(0, |source| source.bytes)
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blobs::handle::{ByteStream, ReadError};
+use blobs::handle::{ByteStream, ReadError, Stored};
 use bytes::{Bytes, BytesMut};
 use domain::{ByteRange, Digest, limits};
 use futures_util::{Stream, StreamExt};
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::config::SMALL_BLOB_BYTES;
-use crate::core::{Core, stored};
+use crate::core::{Core, Standing, stored};
 use crate::wire::{self as ours, Header, Part, ReadRequest, Small, SmallReply};
 
 /// Messages that wait for the network per stream. Unit: messages of at most `BULK_MESSAGE_BYTES`.
@@ -42,14 +42,15 @@ fn invalid(error: &ours::Malformed) -> Status {
 fn failed(failure: &ReadError) -> Status {
     match failure {
         ReadError::Missing => Status::not_found(failure.to_string()),
-        ReadError::Damaged { .. } => Status::data_loss(failure.to_string()),
+        // The fault is this copy's, not the node's: others may be asked for.
+        ReadError::Damaged { .. } | ReadError::Unreadable { .. } => Status::data_loss(failure.to_string()),
         ReadError::NoGroups | ReadError::Storage { .. } => Status::unavailable(failure.to_string()),
     }
 }
 
 impl Server {
     /// The copy to serve, by the newest rows here.
-    fn copy(&self, digest: &Digest) -> Result<blobs::handle::Stored, Status> {
+    fn copy(&self, digest: &Digest) -> Result<Stored, Status> {
         let (facts, _) = self.core.facts(digest).map_err(|error| Status::unavailable(error.to_string()))?;
         match (facts.blob, facts.copy_here) {
             (Some(blob), Some(copy)) => Ok(stored(*digest, copy, &blob)),
@@ -62,24 +63,31 @@ impl Server {
         slots.try_acquire_owned().map_err(|_| Status::resource_exhausted("too many reads are being served"))
     }
 
+    /// Opens a copy for a peer; a newer one where that has just taken its place.
+    async fn open(&self, stored: &mut Stored, request: &ReadRequest) -> Result<Opened, ReadError> {
+        let opened = open(&self.core, *stored, request).await;
+        match opened.as_ref().err().and_then(|failure| self.core.newer(*stored, failure)) {
+            Some(newer) => {
+                *stored = newer;
+                open(&self.core, newer, request).await
+            }
+            None => opened,
+        }
+    }
+
     /// One small blob, whole.
     async fn small(&self, digest: &Digest) -> Small {
-        let Ok(stored) = self.copy(digest) else { return Small::Absent };
+        let Ok(mut stored) = self.copy(digest) else { return Small::Absent };
         if stored.size >= SMALL_BLOB_BYTES {
             return Small::Absent;
         }
         if stored.size == 0 {
             return Small::Data(Bytes::new());
         }
+        let request = ReadRequest { digest: *digest, start: 0, end: stored.size, with_values: false };
         let mut whole = BytesMut::new();
-        let result = match self.core.blobs.read(stored, ByteRange { start: 0, end: stored.size }).await {
-            Ok(mut bytes) => loop {
-                match bytes.next().await {
-                    Some(Ok(piece)) => whole.extend_from_slice(&piece),
-                    Some(Err(failure)) => break Err(failure),
-                    None => break Ok(()),
-                }
-            },
+        let result = match self.open(&mut stored, &request).await {
+            Ok((_, bytes)) => collect(bytes, &mut whole).await,
             Err(failure) => Err(failure),
         };
         match result {
@@ -88,12 +96,30 @@ impl Server {
                 self.core.heal(stored, &failure).await;
                 match failure {
                     ReadError::Missing => Small::Absent,
-                    ReadError::Damaged { .. } => Small::Damaged,
+                    ReadError::Damaged { .. } | ReadError::Unreadable { .. } => Small::Damaged,
                     ReadError::NoGroups | ReadError::Storage { .. } => Small::Busy,
                 }
             }
         }
     }
+}
+
+/// Group values, when they were asked for, and bytes, when there are any.
+type Opened = (Bytes, Option<ByteStream<ReadError>>);
+
+async fn open(core: &Core, stored: Stored, request: &ReadRequest) -> Result<Opened, ReadError> {
+    let ReadRequest { start, end, with_values, .. } = *request;
+    let values = if with_values { core.blobs.group_values(stored).await? } else { Bytes::new() };
+    let bytes = if start == end { None } else { Some(core.blobs.read(stored, ByteRange { start, end }).await?) };
+    Ok((values, bytes))
+}
+
+async fn collect(bytes: Option<ByteStream<ReadError>>, whole: &mut BytesMut) -> Result<(), ReadError> {
+    let Some(mut bytes) = bytes else { return Ok(()) };
+    while let Some(piece) = bytes.next().await {
+        whole.extend_from_slice(&piece?);
+    }
+    Ok(())
 }
 
 /// Sends within the deadline; false when the peer is gone or does not read.
@@ -119,7 +145,7 @@ async fn send_all(
 
 async fn pump(
     core: Arc<Core>,
-    stored: blobs::handle::Stored,
+    stored: Stored,
     values: Bytes,
     bytes: Option<ByteStream<ReadError>>,
     queue: mpsc::Sender<Result<wire::ReadReply, Status>>,
@@ -152,19 +178,12 @@ impl Blobs for Server {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = ReadRequest::try_from(request.into_inner()).map_err(|error| invalid(&error))?;
-        let stored = self.copy(&request.digest)?;
+        let mut stored = self.copy(&request.digest)?;
         let slot = self.slot()?;
         if request.end > stored.size {
             return Err(Status::out_of_range(format!("blob has {} bytes", stored.size)));
         }
-        let values = if request.with_values { self.core.blobs.group_values(stored).await } else { Ok(Bytes::new()) };
-        let range = ByteRange { start: request.start, end: request.end };
-        let opened = match values {
-            Ok(values) if range.start == range.end => Ok((values, None)),
-            Ok(values) => self.core.blobs.read(stored, range).await.map(|bytes| (values, Some(bytes))),
-            Err(failure) => Err(failure),
-        };
-        let (values, bytes) = match opened {
+        let (values, bytes) = match self.open(&mut stored, &request).await {
             Ok(opened) => opened,
             Err(failure) => {
                 self.core.heal(stored, &failure).await;
@@ -212,20 +231,9 @@ impl Blobs for Server {
     async fn urge(&self, request: Request<wire::UrgeRequest>) -> Result<Response<wire::UrgeReply>, Status> {
         let wire::UrgeRequest { digests } = request.into_inner();
         let digests = ours::digests(&digests).map_err(|error| invalid(&error))?;
-        let mut reply = wire::UrgeReply { received_bytes: 0, held: 0 };
-        let mut missing = Vec::new();
-        for digest in &digests {
-            let (facts, _) = self.core.facts(digest).map_err(|error| Status::unavailable(error.to_string()))?;
-            if facts.copy_here.is_some() {
-                reply.held += 1;
-                continue;
-            }
-            missing.push(*digest);
-            if let Some(flight) = self.core.flights.get(digest) {
-                reply.received_bytes = reply.received_bytes.saturating_add(flight.written());
-            }
-        }
-        self.core.urge(&missing);
-        Ok(Response::new(reply))
+        let standing = self.core.standing(&digests).map_err(|error| Status::unavailable(error.to_string()))?;
+        self.core.urge(&standing.lacking);
+        let Standing { received, held, arrived, lacking: _ } = standing;
+        Ok(Response::new(wire::UrgeReply { received_bytes: received, held, arrived_bytes: arrived }))
     }
 }

@@ -30,9 +30,6 @@ pub(crate) const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// A transfer held up by the bandwidth looks so often whether somebody waits for it now.
 const PACE_LOOK: Duration = Duration::from_millis(100);
 
-/// Landed flights that wait for their settlement and keep their staging open for readers: each costs a file handle.
-const READABLE_MAX: usize = 128;
-
 /// Why one attempt with one holder ended.
 enum Attempt {
     /// The holder's fault.
@@ -101,16 +98,18 @@ async fn arrive(core: &Arc<Core>, departed: &Departed, result: Result<Option<(Pl
     let flight = &departed.flight;
     match result {
         Ok(placed) => {
+            let landed = placed.is_some().then(|| core.flights.land());
+            if let Some((placed, _)) = &placed {
+                flight.place(placed.copy);
+            }
             flight.end(End::Complete);
             core.transfer_done(&flight.digest);
             // The slot is free already.
             core.wake.notify_one();
             if let Some((placed, pin)) = placed {
-                if core.flights.len() > READABLE_MAX {
-                    flight.close_reader();
-                }
                 settle(core, flight, &placed, pin).await;
             }
+            drop(landed);
         }
         Err(error) => {
             if matches!(error, FetchError::Local { .. }) && !core.tasks.token().is_cancelled() && core.may_warn() {
@@ -156,7 +155,9 @@ async fn carry(core: &Arc<Core>, flight: &Arc<Flight>) -> Result<Option<(PlacedB
     let mut tried: Vec<(NodeId, SourceError)> = Vec::new();
     let mut rounds = 0;
     loop {
-        let holders = core.facts(&digest)?.0.holders;
+        let (facts, _) = core.facts(&digest)?;
+        flight.note_wanted(facts.wanted);
+        let holders = facts.holders;
         if holders.is_empty() {
             return Err(FetchError::NoHolder { digest });
         }
@@ -253,6 +254,9 @@ async fn attempt(
             Err(error) => return Err(Attempt::Local(error.to_string())),
         }
         running.received(length);
+        if flight.is_wanted() {
+            core.arrived(length);
+        }
         flight.publish(&reader, ingest.written());
         if (offset / GROUP).is_multiple_of(GROUPS_PER_LOOK) && is_unwanted(core, flight) {
             return Err(Attempt::Unwanted);
@@ -327,6 +331,7 @@ async fn carry_batch(core: &Arc<Core>, waiting: &mut Vec<Departed>, source: Node
         let departed = waiting.swap_remove(at);
         pace(core, &departed.flight, bytes.len()).await;
         running.received(bytes.len());
+        core.arrived(bytes.len());
         let landed = stage_small(core, &departed.flight, bytes).await;
         let core = core.clone();
         let tasks = core.tasks.clone();

@@ -14,7 +14,7 @@ use metadata::{rows, view};
 use runtime::clock;
 use tracing::{debug, warn};
 
-use crate::config::SMALL_BATCH_BLOBS_MAX;
+use crate::config::{SMALL_BATCH_BLOBS_MAX, UNSETTLED_MAX};
 use crate::core::Core;
 use crate::flight::{Departed, Flight};
 use crate::handle::FetchError;
@@ -29,8 +29,6 @@ const ROUND_MS_MIN: u64 = 5;
 const RELOAD_MS_MIN: u64 = 50;
 /// New rows may lie on the first page: it is visited at least so often while rows change. Unit: milliseconds.
 const FIRST_PAGE_MS: u64 = 5_000;
-/// Flights, landed ones that wait for their settlement included, beyond which no more begin.
-const UNSETTLED_MAX: usize = 256;
 /// Urged digests that one round looks at.
 const URGENT_LOOKED_AT_MAX: usize = 2_000;
 /// Pages without work that one round skips.
@@ -154,10 +152,11 @@ async fn close_candidates(
 ) -> Result<Vec<Candidate>, view::Error> {
     let now_ms = core.now_ms();
     let close = slots * SMALL_BATCH_BLOBS_MAX;
-    let mut urgent: BTreeSet<Digest> = core.urgent().into_iter().collect();
-    urgent.retain(|digest| !in_flight.contains(digest) && core.retry_at_ms(digest) <= now_ms);
+    let mut urgent = core.urgent();
+    urgent.retain(|(digest, _)| !in_flight.contains(digest) && core.retry_at_ms(digest) <= now_ms);
+    let hinted: BTreeSet<Digest> = urgent.iter().map(|(digest, _)| *digest).collect();
     let mut rows: Vec<&rows::Wanted> =
-        window.rows.iter().filter(|row| !in_flight.contains(&row.digest) && !urgent.contains(&row.digest)).collect();
+        window.rows.iter().filter(|row| !in_flight.contains(&row.digest) && !hinted.contains(&row.digest)).collect();
     rows.sort_by_key(|row| (core.retry_at_ms(&row.digest), row.since_ms, row.digest));
     let backlog: Vec<(Digest, u64, u64)> =
         rows.into_iter().take(close).map(|row| (row.digest, row.since_ms, core.retry_at_ms(&row.digest))).collect();
@@ -171,11 +170,11 @@ async fn close_candidates(
         };
         let mut candidates = Vec::new();
         // Many are urged that are not lacking here: they take no place, and waiting clients leave half to the backlog.
-        for digest in urgent.into_iter().take(URGENT_LOOKED_AT_MAX) {
+        for (digest, since_ms) in urgent.into_iter().take(URGENT_LOOKED_AT_MAX) {
             if candidates.len() >= close / 2 {
                 break;
             }
-            candidates.extend(look(digest, Urgency::Waited, 0, 0)?);
+            candidates.extend(look(digest, Urgency::Waited, since_ms, 0)?);
         }
         for (digest, since_ms, retry_at_ms) in backlog.into_iter().take(close - candidates.len()) {
             candidates.extend(look(digest, Urgency::Backlog, since_ms, retry_at_ms)?);

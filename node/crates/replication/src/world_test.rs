@@ -19,9 +19,10 @@ use runtime::{TaskKind, Tasks};
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::cluster::{Below, Cluster, Facts};
+use crate::cluster::{Below, Cluster, Facts, Peer};
 use crate::config::Config;
 use crate::core::Core;
+use crate::losses::Count;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -36,6 +37,12 @@ pub(crate) struct Rows {
     pub(crate) reports: Vec<Command>,
     /// Reports are answered as unavailable.
     pub(crate) cut: bool,
+    /// So many reports get lost and are answered as unknown.
+    pub(crate) unknown: usize,
+    /// Cluster time. Unit: milliseconds.
+    pub(crate) time_ms: u64,
+    /// What a node once more believes to be its copy, when it looks the next time.
+    pub(crate) outdated: BTreeMap<(Digest, NodeId), CopyId>,
 }
 
 pub(crate) struct World {
@@ -117,11 +124,12 @@ impl Cluster for Port {
     }
 
     fn facts(&self, digest: &Digest) -> Result<Facts, view::Error> {
-        let rows = self.world.rows();
+        let mut rows = self.world.rows();
+        let outdated = rows.outdated.remove(&(*digest, self.node));
         let holding = rows.holders.range((*digest, NodeId(0))..=(*digest, NodeId(u64::MAX)));
         Ok(Facts {
             blob: rows.blobs.get(digest).cloned(),
-            copy_here: rows.holders.get(&(*digest, self.node)).copied(),
+            copy_here: outdated.or_else(|| rows.holders.get(&(*digest, self.node)).copied()),
             holders: holding.map(|((_, node), _)| *node).filter(|node| *node != self.node).collect(),
             wanted: rows.wanted.contains(&(self.node, *digest)),
             revision: Revision(rows.reports.len() as u64),
@@ -143,8 +151,26 @@ impl Cluster for Port {
         Ok(Below { digests, hopeless: rows.addresses.len() < need as usize })
     }
 
-    fn peers(&self) -> Result<Vec<NodeId>, view::Error> {
-        Ok(self.world.rows().addresses.keys().filter(|node| **node != self.node).copied().collect())
+    fn count_held(&self, most: u64) -> Result<Count, view::Error> {
+        let held = self.world.rows().holders.keys().filter(|(_, node)| *node == self.node).count() as u64;
+        Ok(Count { held: held.min(most), whole: held < most })
+    }
+
+    fn peers(&self) -> Result<Vec<Peer>, view::Error> {
+        let rows = self.world.rows();
+        let others = rows.addresses.keys().filter(|node| **node != self.node);
+        Ok(others.map(|node| Peer { node: *node, is_ready: true }).collect())
+    }
+
+    fn time_ms(&self) -> Result<u64, view::Error> {
+        Ok(self.world.rows().time_ms)
+    }
+
+    fn proved_time_ms(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async {
+            let rows = self.world.rows();
+            (!rows.cut).then_some(rows.time_ms)
+        })
     }
 
     fn channel(&self, node: NodeId) -> Option<Channel> {
@@ -160,6 +186,16 @@ impl Cluster for Port {
         Box::pin(async move {
             if self.world.rows().cut {
                 return Err(ProposeError::Unavailable { detail: "cut off".to_owned() });
+            }
+            let is_lost = self.world.change(|rows| match rows.unknown.checked_sub(1) {
+                Some(left) => {
+                    rows.unknown = left;
+                    true
+                }
+                None => false,
+            });
+            if is_lost {
+                return Err(ProposeError::Unknown);
             }
             let revision = self.world.apply(self.node, &command);
             Ok(Applied { revision, outcome: Outcome::Done })
