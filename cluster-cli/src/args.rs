@@ -70,6 +70,8 @@ pub(crate) enum Verb {
     /// Policies of repositories
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Compare a node's disk with what the cluster believes it to hold
+    Sync(SyncNode),
     /// Hand leadership to another region
     TransferLeader(TransferLeader),
     /// Measure a registry: this one or any other
@@ -263,6 +265,26 @@ pub(crate) struct PolicySet {
 pub(crate) struct PolicyShow {
     #[command(flatten)]
     pub(crate) endpoints: EndpointList,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  cluster-cli sync --node 10.2.0.4:7000                    look for blobs that are not on its disk any more
+  cluster-cli sync --node 10.2.0.4:7000 --confirm-loss     they are lost: fetch them again from other regions
+
+A node fetches a few missing or damaged blobs again by itself. When it finds more than ten, and more than one in a
+hundred, within an hour, its disk is more likely failing or not mounted: it gives nothing up and asks. Look at the disk
+first. A confirmation counts for an hour.")]
+pub(crate) struct SyncNode {
+    /// Peer door of the node
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    pub(crate) node: String,
+    /// What is missing or damaged there is lost, however much it is
+    #[arg(long)]
+    pub(crate) confirm_loss: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -114,6 +114,7 @@ pub(crate) struct Node {
     pub(crate) fetch_failures: u64,
     pub(crate) copies_damaged: u64,
     pub(crate) fetch_bytes_per_second: f64,
+    pub(crate) confirm_loss: bool,
     pub(crate) impaired: Vec<String>,
 }
 

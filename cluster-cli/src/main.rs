@@ -55,6 +55,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Status(options) => verbs::look::status(options).await,
         Verb::Policy(PolicyVerb::Set(options)) => verbs::policy::set(options).await,
         Verb::Policy(PolicyVerb::Show(options)) => verbs::policy::show(options).await,
+        Verb::Sync(options) => verbs::sync::sync(options).await,
         Verb::TransferLeader(options) => verbs::leader::transfer(options).await,
         Verb::Bench(bench) => bench::run(bench).await,
     }

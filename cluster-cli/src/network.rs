@@ -7,7 +7,7 @@ use domain::{Durability, Place};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
     ClusterStatusRequest, InitRequest, JoinRequest, LeaveRequest, LeaveResponse, NodeStatusRequest, Place as WirePlace,
-    Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, TransferLeaderRequest,
+    Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, SyncRequest, SyncResponse, TransferLeaderRequest,
 };
 use serde::Serialize;
 use tonic::transport::{Channel, Endpoint};
@@ -54,6 +54,17 @@ pub(crate) struct Policy {
     pub(crate) durability: String,
     pub(crate) sparse: bool,
     pub(crate) immutable_tags: Vec<String>,
+}
+
+/// A comparison of a node's disk with its rows that has begun.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) node: u64,
+    pub(crate) region: String,
+    /// The node waited for the operator's word.
+    pub(crate) was_asked: bool,
+    /// It was given.
+    pub(crate) confirmed: bool,
 }
 
 impl Endpoints {
@@ -205,6 +216,14 @@ pub(crate) async fn join(
     };
     let answer = one(endpoint, |mut client| async move { client.join(request).await }).await?;
     Ok(node_from_wire(answer.into_inner().node.unwrap_or_default()))
+}
+
+/// Compares a node's disk with its rows; with `confirmed` what is missing or bad there is lost.
+pub(crate) async fn sync(endpoint: &str, confirmed: bool) -> Result<Comparison, Failure> {
+    let request = SyncRequest { confirm_loss: confirmed };
+    let answer = one(endpoint, |mut client| async move { client.sync(request).await }).await?;
+    let SyncResponse { node, region, was_asked } = answer.into_inner();
+    Ok(Comparison { node, region, was_asked, confirmed })
 }
 
 /// A verb for one particular node.

@@ -78,7 +78,8 @@ pub(crate) fn node_from_wire(answer: NodeStatusResponse) -> Node {
         phase: _, node, region, cluster, version, process_id, uptime_ms, registry_url, peer_address, insecure,
         profile, leader, is_leader, quorum_heard, term, applied, committed, format_level, state_hash,
         state_hash_index, store_open, disk_total_bytes, disk_free_bytes, disk_reserve_bytes, fetches,
-        fetched_bytes, fetched_blobs, fetch_failures, copies_damaged, fetch_bytes_per_second, impaired,
+        fetched_bytes, fetched_blobs, fetch_failures, copies_damaged, fetch_bytes_per_second,
+        confirm_loss, impaired,
     } = answer;
     #[rustfmt::skip]
     let node = Node {
@@ -86,7 +87,7 @@ pub(crate) fn node_from_wire(answer: NodeStatusResponse) -> Node {
         profile, leader: known(leader), is_leader, quorum_heard, term, applied, committed, format_level,
         state_hash: domain::digest::encode_hex(&state_hash), state_hash_index, store_open, disk_total_bytes,
         disk_free_bytes, disk_reserve_bytes, fetches, fetched_bytes, fetched_blobs, fetch_failures, copies_damaged,
-        fetch_bytes_per_second, impaired,
+        fetch_bytes_per_second, confirm_loss, impaired,
     };
     node
 }

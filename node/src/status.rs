@@ -31,6 +31,8 @@ pub struct Facts {
     pub store_open: bool,
     /// Blob storage is down to its reserve.
     pub disk_full: bool,
+    /// So many copies are missing or bad at once that no more are given up before the operator confirms it.
+    pub confirm_loss: bool,
     /// Why this node's state cannot be trusted, when it differs from its peers'.
     pub diverged: Option<String>,
 }
@@ -62,7 +64,15 @@ impl Facts {
             Phase::Member(_) => Life::Member,
             Phase::Draining(_) => Life::Draining,
         };
-        let mut facts = Facts { life, quorum: None, region: None, store_open: false, disk_full: false, diverged: None };
+        let mut facts = Facts {
+            life,
+            quorum: None,
+            region: None,
+            store_open: false,
+            disk_full: false,
+            confirm_loss: false,
+            diverged: None,
+        };
         let Some(rooms) = phase.rooms() else { return facts };
         facts.quorum = Some(rooms.metadata.quorum());
         facts.store_open = rooms.metadata.claim().is_some();
@@ -76,6 +86,7 @@ impl Facts {
         }
         let space = rooms.blobs.space();
         facts.disk_full = space.free <= space.reserve;
+        facts.confirm_loss = rooms.replication.progress().confirm_loss;
         facts
     }
 
@@ -83,6 +94,11 @@ impl Facts {
     pub fn impaired(&self) -> Vec<String> {
         let mut list: Vec<String> = self.pull_obstacle().into_iter().collect();
         list.extend(self.push_obstacles());
+        if self.confirm_loss {
+            let what = "no repair of missing and damaged copies, others are asked for their bytes: too many were found at \
+                        once. Look at the blob store's disk; if they are lost: cluster-cli sync --confirm-loss";
+            list.push(what.to_owned());
+        }
         list
     }
 
@@ -155,7 +171,18 @@ mod tests {
             region: Some(region),
             store_open: true,
             disk_full: false,
+            confirm_loss: false,
             diverged: None,
+        }
+    }
+
+    #[test]
+    fn a_loss_to_be_confirmed_is_told_and_stops_nothing() {
+        let facts = Facts { confirm_loss: true, ..member(RegionState::Ready, true) };
+        for purpose in [Purpose::Pull, Purpose::Push] {
+            let readiness = facts.readiness(purpose);
+            assert!(readiness.ready);
+            assert!(readiness.impaired[0].contains("cluster-cli sync --confirm-loss"), "{:?}", readiness.impaired);
         }
     }
 

@@ -3,7 +3,11 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use http::{Method, StatusCode};
+use tests::binaries::binaries;
+use tests::client::Ask;
 use tests::cluster::{Cluster, Options, PATIENCE, Region};
 use tests::content::{Content, PIECE, sha256};
 use tests::image::Blob;
@@ -128,4 +132,65 @@ async fn a_damaged_copy_of_several_groups_is_never_served_and_is_healed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_copy_of_one_group_is_never_served_and_is_healed() {
     damage_in_every_way(50_000).await;
+}
+
+fn cli(arguments: &[&str]) -> String {
+    let output = Command::new(&binaries().cli).args(arguments).stdin(Stdio::null()).output().expect("cluster-cli runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+async fn text(cluster: &Cluster, region: usize, path: &str) -> String {
+    let answer = cluster.at(region).send(Ask::new(Method::GET, path)).await.expect("the region answers");
+    assert_eq!(answer.status, StatusCode::OK, "{path}");
+    answer.text()
+}
+
+/// Everything a store holds is gone at once: more likely its disk is not mounted. Nothing is given up, everything is served,
+/// and whoever looks is told, until the operator confirms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_lost_everything_asks_the_operator_first() {
+    const ASKED: &str = "cluster-cli sync --confirm-loss";
+    let seed = scale::seed("show08 loss");
+    let allowed = vec!["too many copies are missing at once", "copies are missing", "the operator confirms"];
+    let mut cluster = Cluster::start(3, Options { allowed, ..Options::default() }).await;
+    let contents: Vec<Content> = (0..15).map(|number| Content::new(seed + number, 5_000 + number)).collect();
+    for content in &contents {
+        let pushed = cluster.at(0).push_blob("team/app", &Blob::Generated(content.clone())).await;
+        pushed.expect("a healthy region takes a blob");
+    }
+    cluster.await_quiet(PATIENCE).await;
+    let victim = 1;
+    cluster.stop(victim).await;
+    for content in &contents {
+        let path = copy_of(&cluster.regions[victim], content.digest()).expect("every region holds every blob");
+        fs::remove_file(path).expect("the copy can be removed");
+    }
+    cluster.restart(victim);
+    wait::until("the node to ask", PATIENCE, || async {
+        let status = cluster.regions[victim].status().await?;
+        let asks = status.impaired.iter().any(|what| what.contains(ASKED));
+        if asks { Ok(()) } else { Err(format!("{:?}", status.impaired)) }
+    })
+    .await;
+    for content in &contents {
+        pull_until_right(&cluster, victim, content, Damage::Deleted).await;
+    }
+    let status = cluster.regions[victim].status().await.expect("the node answers");
+    assert_eq!(status.copies_damaged, 0, "nothing is given up");
+    let node = cluster.regions[victim].peer.to_string();
+    let ready = text(&cluster, victim, "/readyz").await;
+    assert!(ready.contains(ASKED), "{ready}");
+    assert!(text(&cluster, victim, "/metrics").await.contains("\nlongshore_confirm_loss 1\n"));
+    assert!(cli(&["status", "--endpoint", &node]).contains(ASKED));
+    assert!(cli(&["status", "--json", "--endpoint", &node]).contains("\"confirm_loss\":true"));
+    assert!(cli(&["sync", "--node", &node]).contains("add --confirm-loss"));
+
+    assert!(cli(&["sync", "--node", &node, "--confirm-loss"]).contains("it asked for this word"));
+    for content in &contents {
+        await_healed(&cluster.regions[victim], content, Damage::Deleted).await;
+    }
+    assert!(text(&cluster, victim, "/metrics").await.contains("\nlongshore_confirm_loss 0\n"));
+    cluster.await_quiet(PATIENCE).await;
+    cluster.finish().await;
 }

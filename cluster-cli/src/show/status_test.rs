@@ -35,6 +35,7 @@ pub(crate) fn node(id: u64, region: &str) -> Node {
         fetch_failures: 0,
         copies_damaged: 0,
         fetch_bytes_per_second: 0.0,
+        confirm_loss: false,
         impaired: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod leader;
 pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod policy;
+pub(crate) mod sync;
 
 use serde::Serialize;
 

@@ -9,7 +9,8 @@ use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
     ClusterStatusRequest, ClusterStatusResponse, InitRequest, InitResponse, JoinRequest, JoinResponse, LeaveRequest,
     LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, SetPolicyRequest,
-    SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, TransferLeaderRequest, TransferLeaderResponse,
+    SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, SyncRequest, SyncResponse, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -135,6 +136,16 @@ impl Admin for AdminService {
         };
         let policies = rows.into_iter().map(show).collect();
         Ok(Response::new(ShowPoliciesResponse { revision: view.revision().0, policies }))
+    }
+
+    async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
+        let SyncRequest { confirm_loss } = request.into_inner();
+        let rooms = self.rooms()?;
+        let was_asked = rooms.replication.progress().confirm_loss;
+        rooms.replication.compare(confirm_loss);
+        let identity = rooms.metadata.identity();
+        let answer = SyncResponse { node: identity.node.0, region: identity.region_name.to_string(), was_asked };
+        Ok(Response::new(answer))
     }
 
     async fn transfer_leader(

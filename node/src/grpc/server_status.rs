@@ -86,6 +86,7 @@ fn fill_work(status: &mut NodeStatusResponse, rooms: &Rooms) {
     status.fetch_failures = progress.failures;
     status.copies_damaged = progress.damaged;
     status.fetch_bytes_per_second = progress.rate;
+    status.confirm_loss = progress.confirm_loss;
 }
 
 /// The cluster as this node's rows have it, each node's numbers as it gives them itself.

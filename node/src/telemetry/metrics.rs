@@ -69,6 +69,7 @@ metrics! {
     FETCHED_BYTES Counter "longshore_fetched_bytes" "Bytes fetched from other regions since start";
     FETCH_FAILURES Counter "longshore_fetch_failures" "Blob fetches that failed since start";
     DAMAGED Counter "longshore_damaged_copies" "Copies of blobs found damaged since start";
+    CONFIRM_LOSS Gauge "longshore_confirm_loss" "1 while too many copies are missing or damaged at once and the operator is asked (sync --confirm-loss)";
     HTTP_REQUESTS Counter "longshore_http_requests" "Requests answered at the registry's door, by method, route and code";
     HTTP_REQUEST_SECONDS Histogram "longshore_http_request_seconds" "Seconds until the head of an answer, by method and route";
 }
@@ -172,6 +173,7 @@ fn room_samples(rooms: &Rooms) -> Vec<(Metric, u64)> {
         (FETCHED_BYTES, progress.fetched_bytes),
         (FETCH_FAILURES, progress.failures),
         (DAMAGED, progress.damaged),
+        (CONFIRM_LOSS, u64::from(progress.confirm_loss)),
     ]);
     list
 }
