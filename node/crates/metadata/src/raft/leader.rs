@@ -146,7 +146,12 @@ pub(crate) async fn run(member: Member) {
             term = Term::default();
             continue;
         }
-        if let Err(error) = term.step(&member).await {
+        let done = tokio::select! {
+            done = term.step(&member) => done,
+            // Without a quorum a proposal waits for long; a node that stops does not.
+            () = token.cancelled() => return,
+        };
+        if let Err(error) = done {
             tracing::warn!(error = %error, "leader could not do its duties, will try again");
         }
     }
@@ -350,7 +355,11 @@ pub(crate) async fn open_store(member: Member) {
             region: identity.region,
             format_level_max: crate::state::FORMAT_LEVEL,
         };
-        match member.propose(system(), command).await {
+        let proposed = tokio::select! {
+            proposed = member.propose(system(), command) => proposed,
+            () = token.cancelled() => return,
+        };
+        match proposed {
             Ok(applied) => {
                 if let Outcome::StoreOpened { boot } = applied.outcome {
                     // A claim made before its own opening is applied here would judge the disk by rows of before.
