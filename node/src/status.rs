@@ -1,6 +1,6 @@
 //! What the node says of itself, decided from plain facts.
 
-use metadata::handle::Quorum;
+use metadata::handle::{Agreement, Quorum};
 use metadata::rows::RegionState;
 
 use crate::phase::Phase;
@@ -33,8 +33,10 @@ pub struct Facts {
     pub disk_full: bool,
     /// So many copies are missing or bad at once that no more are given up before the operator confirms it.
     pub confirm_loss: bool,
-    /// Why this node's state cannot be trusted, when it differs from its peers'.
+    /// Why this node's state cannot be trusted, when a majority of the regions has another.
     pub diverged: Option<String>,
+    /// Why nobody can say whose state is right, when regions differ and no majority agrees.
+    pub undecided: Option<String>,
 }
 
 /// What to be ready for.
@@ -72,6 +74,7 @@ impl Facts {
             disk_full: false,
             confirm_loss: false,
             diverged: None,
+            undecided: None,
         };
         let Some(rooms) = phase.rooms() else { return facts };
         facts.quorum = Some(rooms.metadata.quorum());
@@ -81,8 +84,12 @@ impl Facts {
             Ok(row) => facts.region = row.map(|row| row.state),
             Err(error) => facts.diverged = Some(error.to_string()),
         }
-        if rooms.metadata.is_diverged() {
-            facts.diverged = Some("it differs from that of the other regions".to_owned());
+        let agreement = rooms.metadata.agreement();
+        let why = agreement.obstacle(rooms.metadata.identity().node);
+        match agreement {
+            Agreement::Agrees => {}
+            Agreement::Undecided { .. } => facts.undecided = why,
+            Agreement::Diverged { .. } => facts.diverged = why,
         }
         let space = rooms.blobs.space();
         facts.disk_full = space.free <= space.reserve;
@@ -131,8 +138,11 @@ impl Facts {
 
     fn push_obstacles(&self) -> Vec<String> {
         let mut list = Vec::new();
-        if self.life != Life::Member {
+        if self.life != Life::Member || self.diverged.is_some() {
             return list;
+        }
+        if let Some(why) = &self.undecided {
+            list.push(format!("no pushes: {why}"));
         }
         if self.region == Some(RegionState::Leaving) {
             list.push("no pushes: the region is leaving".to_owned());
@@ -173,6 +183,7 @@ mod tests {
             disk_full: false,
             confirm_loss: false,
             diverged: None,
+            undecided: None,
         }
     }
 
@@ -223,9 +234,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_an_unopened_store_and_leaving_stop_pushes_only() {
+    fn a_diverged_node_names_its_remedy_and_nothing_else() {
+        let agreement = Agreement::Diverged { index: Revision(7), right: [NodeId(2), NodeId(3)].into() };
+        let facts = Facts { diverged: agreement.obstacle(NodeId(1)), ..member(RegionState::Ready, false) }
+            .readiness(Purpose::Pull);
+        assert!(!facts.ready);
+        assert_eq!(facts.impaired.len(), 1, "{:?}", facts.impaired);
+        assert!(facts.impaired[0].contains("`cluster-cli join --replace 1`"), "{:?}", facts.impaired);
+    }
+
+    #[test]
+    fn a_full_disk_an_unopened_store_leaving_and_doubt_stop_pushes_only() {
         let ready = member(RegionState::Ready, true);
         let cases = [
+            Facts { undecided: Some("the regions differ".to_owned()), ..ready.clone() },
             Facts { disk_full: true, ..ready.clone() },
             Facts { store_open: false, ..ready },
             member(RegionState::Leaving, true),

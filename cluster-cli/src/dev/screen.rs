@@ -90,7 +90,7 @@ pub(crate) fn page(frame: &Frame, lines: &[Line], cluster: Option<&Cluster>, col
         text.push_str("Press Enter to start what is down.\n");
     }
     if cluster.is_some_and(|cluster| !cluster.writes_ok) {
-        text.push_str("No writes now: no majority of the regions can be reached. Pulls go on.\n");
+        text.push_str("No writes now, pulls go on; `cluster-cli status` says why.\n");
     }
     let leading = |line: &&Line| role(line, cluster) == "leader";
     if lines.iter().all(|line| line.ended.is_some()) {

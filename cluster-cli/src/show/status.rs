@@ -28,7 +28,11 @@ fn headline(cluster: &Cluster, colour: bool) -> String {
     let writes = if cluster.writes_ok {
         "writes ok".to_owned()
     } else {
-        Tone::Bad.paint("no writes: no majority of the regions can be reached", colour)
+        // Heard all the same: something else stands in the way, and its node says what among the remarks.
+        let mut nodes = cluster.regions.iter().filter_map(Region::node);
+        let heard = nodes.any(|node| node.node == cluster.answered_by && node.quorum_heard);
+        let why = if heard { "no writes" } else { "no writes: no majority of the regions can be reached" };
+        Tone::Bad.paint(why, colour)
     };
     let name = short_cluster(&cluster.cluster);
     format!("cluster {name} · revision {} · {regions} · {writes}", units::thousands(cluster.revision))

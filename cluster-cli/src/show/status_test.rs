@@ -111,6 +111,17 @@ cluster c-7f3a90 · revision 128,417 · 2 of 3 regions up · no writes: no major
 }
 
 #[test]
+fn writes_that_something_else_stops_are_not_blamed_on_the_network() {
+    let mut cluster = cluster();
+    cluster.writes_ok = false;
+    let paris = cluster.regions[0].nodes[0].status.as_mut().unwrap();
+    paris.impaired.push("no pushes: the regions differ in state".to_owned());
+    let page = page(&cluster, false, false);
+    assert!(page.contains("3 of 3 regions up · no writes\n"), "{page}");
+    assert!(page.contains("  paris: no pushes: the regions differ in state\n"), "{page}");
+}
+
+#[test]
 fn different_states_at_one_revision_are_never_hidden() {
     let mut cluster = cluster();
     cluster.regions[2].nodes[0].status.as_mut().unwrap().state_hash = "ffff".to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::NodeId;
 use futures_util::future::join_all;
-use metadata::handle::ChannelClass;
+use metadata::handle::{Agreement, ChannelClass};
 use metadata::rows;
 use metadata::view::{Error, View};
 use proto::admin::admin_client::AdminClient;
@@ -95,7 +95,7 @@ pub(super) async fn cluster(house: &House, rooms: &Rooms) -> Result<ClusterStatu
     let mut answer = ClusterStatusResponse {
         cluster: rooms.metadata.identity().cluster.to_string(),
         answered_by: rooms.metadata.identity().node.0,
-        writes_ok: quorum.heard,
+        writes_ok: quorum.heard && rooms.metadata.agreement() == Agreement::Agrees,
         leader: quorum.leader.map_or(0, |node| node.0),
         ..ClusterStatusResponse::default()
     };

@@ -50,6 +50,8 @@ metrics! {
     READY_FOR_PUSH Gauge "longshore_ready_for_push" "1 when this region accepts pushes (like /readyz?for=push)";
     QUORUM Gauge "longshore_quorum_heard" "1 when a majority of the regions was heard within a lease";
     LEADER Gauge "longshore_leader" "1 when this node leads";
+    DIVERGED Gauge "longshore_diverged" "1 when a majority of the regions has another state and this node serves nothing";
+    UNDECIDED Gauge "longshore_undecided" "1 when regions differ in state and no majority agrees: writes are refused";
     TERM Gauge "longshore_term" "Raft term";
     APPLIED Gauge "longshore_applied_revision" "Newest log index applied here";
     COMMITTED Gauge "longshore_committed_revision" "Newest log index known here as committed";
@@ -134,6 +136,8 @@ fn samples(phase: &Phase) -> Vec<(Metric, u64)> {
         list.extend([
             (QUORUM, u64::from(quorum.heard)),
             (LEADER, u64::from(quorum.is_leader)),
+            (DIVERGED, u64::from(facts.diverged.is_some())),
+            (UNDECIDED, u64::from(facts.undecided.is_some())),
             (TERM, quorum.term),
             (APPLIED, quorum.applied.0),
             (COMMITTED, quorum.committed.0),

@@ -25,6 +25,36 @@ pub struct Proposal {
     pub command: Command,
 }
 
+impl Command {
+    /// Whether it keeps the cluster itself going, and is accepted while states differ without a majority: time passes,
+    /// and nodes can be replaced.
+    pub fn is_upkeep(&self) -> bool {
+        match self {
+            Command::Genesis { .. }
+            | Command::Tick { .. }
+            | Command::MintNode { .. }
+            | Command::OpenStore { .. }
+            | Command::SetRegionState { .. }
+            | Command::SetNodeAddress { .. } => true,
+            Command::RecordBlob { .. }
+            | Command::Held { .. }
+            | Command::Lost { .. }
+            | Command::Deleted { .. }
+            | Command::MountBlob { .. }
+            | Command::UnlinkBlob { .. }
+            | Command::PutManifest(_)
+            | Command::DeleteManifest { .. }
+            | Command::DeleteTag { .. }
+            | Command::Collect { .. }
+            | Command::AdvanceBackfill { .. }
+            | Command::SetCordoned { .. }
+            | Command::RemoveRegion { .. }
+            | Command::ForgetStore { .. }
+            | Command::SetPolicy { .. } => false,
+        }
+    }
+}
+
 /// A store's claim: a node speaks for the bytes on its own disk, fenced by its boot (design §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreClaim {

@@ -1,6 +1,7 @@
 //! The door of the room: propose, read, watch.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use domain::{NodeId, RegionId, Revision};
 use tokio::sync::watch;
@@ -148,6 +149,45 @@ pub struct Snapshots {
     pub resumed_bytes: u64,
 }
 
+/// How this node's state stands to that of the others (promise 10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// No difference is known, or a majority of all voters has this node's state.
+    Agrees,
+    /// Voters differ, and no majority is known to have one state: nobody accepts writes of clients, pulls go on.
+    Undecided {
+        /// Where the difference was found first.
+        index: Revision,
+        /// Since when.
+        since: Instant,
+    },
+    /// A majority of all voters has another state: this node serves nothing, also after a restart, until a snapshot of
+    /// a peer replaces its state.
+    Diverged {
+        /// Where the difference was found.
+        index: Revision,
+        /// The voters of that majority.
+        right: BTreeSet<NodeId>,
+    },
+}
+
+impl Agreement {
+    /// What stands in the way, and its remedy, as a sentence about node `me`; none while nothing does.
+    pub fn obstacle(&self, me: NodeId) -> Option<String> {
+        match self {
+            Agreement::Agrees => None,
+            Agreement::Undecided { index, since: _ } => Some(format!(
+                "the regions differ in state at revision {index} and no majority of them agrees; start what is down, or \
+                 replace a node by an empty one (`cluster-cli join --replace`)"
+            )),
+            Agreement::Diverged { index, right: _ } => Some(format!(
+                "this node's state differs from that of a majority of the regions at revision {index}; stop the node, \
+                 empty its data directory and join it anew with `cluster-cli join --replace {me}`"
+            )),
+        }
+    }
+}
+
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -216,9 +256,9 @@ impl Handle {
         self.member.quorum()
     }
 
-    /// This node's state differs from the other regions' and is not served (promise 10).
-    pub fn is_diverged(&self) -> bool {
-        self.member.is_diverged()
+    /// How this node's state stands to that of the others.
+    pub fn agreement(&self) -> Agreement {
+        self.member.file().agreement().borrow().clone()
     }
 
     /// Why reads are answered from local state now, if they are.

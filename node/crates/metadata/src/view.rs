@@ -73,8 +73,13 @@ impl View {
 
     /// Index and state hash recorded at the last tick, for the next tick to carry.
     pub fn recorded_hash(&self) -> Result<Option<(Revision, [u8; 32])>, Error> {
+        Ok(self.recorded_hashes()?.pop())
+    }
+
+    /// Indexes and state hashes recorded at the last ticks, oldest first.
+    pub fn recorded_hashes(&self) -> Result<Vec<(Revision, [u8; 32])>, Error> {
         let row: Option<HashRow> = self.rows.row(&space::single(Space::Hash))?;
-        Ok(row.and_then(|row| row.recorded.last().copied()))
+        Ok(row.unwrap_or_default().recorded)
     }
 
     fn list<T>(

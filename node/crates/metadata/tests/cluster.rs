@@ -9,10 +9,13 @@ mod every_kind;
 mod files;
 mod support;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use domain::{Algorithm, Digest, RegionId, RepositoryName, RequestId, Tag, limits};
+use domain::{Algorithm, Digest, NodeId, RegionId, RepositoryName, RequestId, Tag, limits};
+use kv::ledger::{Ledger, Sync};
 use metadata::command::{ManifestChild, Proposal, PutManifest};
-use metadata::handle::{Applied, Demand, ProposeError, ReadError};
+use metadata::handle::{Agreement, Applied, Demand, ProposeError, ReadError};
 use metadata::view::Freshness;
 use metadata::{Command, wire};
 use support::network::{Door, Said};
@@ -230,4 +233,197 @@ async fn a_node_behind_the_purged_log_catches_up_by_snapshot() {
     nodes[behind].stop().await;
     nodes[behind].start().await;
     assert!(tag_at(&nodes[behind], "after").await.is_some());
+}
+
+/// Key of the state hash: its space alone. Its value is a version byte, the hash, and what the last ticks recorded.
+const HASH_KEY: &[u8] = &[0x02];
+
+/// Alters one byte of a row of a stopped node's state behind its back.
+async fn alter(node: &TestNode, key: &[u8], byte: impl Fn(usize) -> usize, by: u8) {
+    let path = node.config.data.join("state.redb");
+    let mut opened = None;
+    // In one process the file of the stopped node is free once its last connection has ended.
+    until("the state file is free", async || {
+        opened = Ledger::open(&path, 1 << 20, &["rows", "stamp"]).ok();
+        opened.is_some()
+    })
+    .await;
+    let write = opened.expect("opened above").write().unwrap();
+    {
+        let mut rows = write.table("rows").unwrap();
+        let mut value = rows.get(key).unwrap().expect("the row is there");
+        let at = byte(value.len());
+        value[at] ^= by;
+        rows.put(key, &value).unwrap();
+    }
+    write.commit(Sync::Durable).unwrap();
+}
+
+/// As if `apply` had once decided otherwise on these nodes: their hashes are others from now on. All nodes are stopped
+/// meanwhile, so that no tick finds one out before the next is altered.
+async fn misjudge(nodes: &mut [TestNode], wrong: &[usize]) {
+    same_state(nodes).await;
+    for node in nodes.iter_mut() {
+        node.stop().await;
+    }
+    for (by, &at) in (1..).zip(wrong) {
+        alter(&nodes[at], HASH_KEY, |_| 1, by).await;
+    }
+    for node in nodes.iter_mut() {
+        node.start().await;
+    }
+}
+
+/// Has the leader compare its state with the others', as it does by itself every ten seconds: a tick records hashes,
+/// the one after it carries the leader's.
+async fn compare(nodes: &[TestNode]) {
+    for _ in 0..2 {
+        until("a tick is acknowledged", async || {
+            let leading = nodes[leader(nodes).await].handle();
+            let recorded = leading.local().unwrap().recorded_hash().unwrap();
+            let (hash_index, hash) = recorded.unwrap_or_default();
+            leading.propose(origin(), Command::Tick { elapsed_ms: 1, hash_index, hash }).await.is_ok()
+        })
+        .await;
+    }
+}
+
+fn agrees(node: &TestNode) -> bool {
+    node.handle().agreement() == Agreement::Agrees
+}
+
+/// A node that a majority contradicts refuses everything and names the remedy; `right` are the others.
+async fn assert_out_of_service(node: &TestNode, right: &[&TestNode]) {
+    let handle = node.handle();
+    let right: BTreeSet<NodeId> = right.iter().map(|node| node.handle().identity().node).collect();
+    assert!(matches!(handle.agreement(), Agreement::Diverged { right: found, .. } if found == right));
+    for demand in [Demand::Local, Demand::Pull, Demand::Strict] {
+        let refused = handle.view(demand, None).await.err().expect("nothing is served").to_string();
+        let remedy = format!("`cluster-cli join --replace {}`", handle.identity().node);
+        assert!(refused.contains(&remedy), "{refused}");
+    }
+    assert!(!handle.quorum().heard, "it takes no part in writes of its clients");
+    let error = handle.propose(origin(), put(900, "refused", 10)).await.expect_err("nothing is accepted");
+    assert!(error.is_retryable() && error.has_no_side_effects(), "{error}");
+    assert!(error.to_string().contains("join --replace"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_with_a_wrong_state_stops_for_good_and_is_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    let wrong = (leader(&nodes).await + 1) % 3;
+    write(&nodes[0], put(1, "moves", 10)).await;
+    same_state(&nodes).await;
+    nodes[wrong].stop().await;
+    // The region of a tag: what the row was is subtracted from the hash when the tag moves.
+    alter(&nodes[wrong], b"\x14team/api\0moves", |length| length - 1, 4).await;
+    nodes[wrong].start().await;
+    compare(&nodes).await;
+    assert!(nodes.iter().all(agrees), "nothing has touched the row yet");
+    write(&nodes[0], put(2, "moves", 10)).await;
+    compare(&nodes).await;
+    until("the follower finds itself wrong", async || !agrees(&nodes[wrong])).await;
+    let right: Vec<usize> = (0..3).filter(|at| *at != wrong).collect();
+    assert_out_of_service(&nodes[wrong], &[&nodes[right[0]], &nodes[right[1]]]).await;
+    for &at in &right {
+        write(&nodes[at], put(10 + at as u64, "goes-on", 10)).await;
+        assert!(tag_at(&nodes[at], "goes-on").await.is_some());
+        assert!(agrees(&nodes[at]));
+    }
+
+    nodes[wrong].stop().await;
+    nodes[wrong].start().await;
+    assert_out_of_service(&nodes[wrong], &[&nodes[right[0]], &nodes[right[1]]]).await;
+
+    let lost = nodes[wrong].handle().identity().node;
+    nodes[wrong].stop().await;
+    nodes[wrong] = replace(&nodes[right[0]], &root.path().join("anew"), &nodes[wrong].region, lost).await;
+    compare(&nodes).await;
+    same_state(&nodes).await;
+    write(&nodes[wrong], put(20, "anew", 10)).await;
+    assert!(nodes.iter().all(agrees));
+}
+
+/// The remedy: a node with an empty data directory takes the place of `lost`, and votes.
+async fn replace(member: &TestNode, root: &std::path::Path, region: &str, lost: NodeId) -> TestNode {
+    let (mut node, listener) = TestNode::unborn(root, region).await;
+    node.join(listener, member.address, Some(lost)).await;
+    until("the new node votes", async || node.handle().is_voter()).await;
+    until("its store is open", async || node.handle().claim().is_some()).await;
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_with_a_wrong_state_silences_itself_and_not_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    write(&nodes[0], put(1, "a", 10)).await;
+    let wrong = 1;
+    misjudge(&mut nodes, &[wrong]).await;
+    let to = nodes[wrong].handle().identity().node;
+    until("the node that will be wrong leads", async || {
+        let leading = leader(&nodes).await;
+        if leading != wrong {
+            // Not taken by a node that has to catch up first.
+            drop(nodes[leading].handle().transfer_leadership(Some(to)).await);
+        }
+        leading == wrong
+    })
+    .await;
+    compare(&nodes).await;
+    until("the leader finds itself wrong", async || !agrees(&nodes[wrong])).await;
+    until("another leads", async || {
+        let leading = leader(&nodes).await;
+        leading != wrong && nodes[leading].handle().quorum().heard
+    })
+    .await;
+    assert_out_of_service(&nodes[wrong], &[&nodes[0], &nodes[2]]).await;
+    for at in [0, 2] {
+        write(&nodes[at], put(10 + at as u64, "goes-on", 10)).await;
+        assert!(tag_at(&nodes[at], "goes-on").await.is_some());
+        assert!(agrees(&nodes[at]), "the right ones are never silenced");
+    }
+    // Asked for it, it does not lead again.
+    let leading = leader(&nodes).await;
+    nodes[leading].handle().transfer_leadership(Some(to)).await.unwrap();
+    write(&nodes[0], put(20, "still", 10)).await;
+    assert_ne!(leader(&nodes).await, wrong);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_of_equal_states_writes_stop_and_pulls_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    write(&nodes[0], put(1, "served", 10)).await;
+    misjudge(&mut nodes, &[1, 2]).await;
+    let suspended = |node: &TestNode| matches!(node.handle().agreement(), Agreement::Undecided { .. });
+    compare(&nodes).await;
+    until("nobody knows who is right", async || nodes.iter().all(suspended)).await;
+    for node in &nodes {
+        let error = node.handle().propose(origin(), put(2, "refused", 10)).await.expect_err("no writes");
+        assert!(error.is_retryable() && error.has_no_side_effects(), "{error}");
+        assert!(error.to_string().contains("differ in state"), "{error}");
+        for demand in [Demand::Local, Demand::Pull, Demand::Strict] {
+            let name = RepositoryName::parse("team/api").unwrap();
+            let view = node.handle().view(demand, None).await.unwrap();
+            assert!(view.tag(&name, &Tag::parse("served").unwrap()).unwrap().is_some());
+            assert!(view.tag(&name, &Tag::parse("refused").unwrap()).unwrap().is_none());
+        }
+    }
+    // Still so when one of them starts again.
+    nodes[1].stop().await;
+    nodes[1].start().await;
+    until("it learns of it again", async || suspended(&nodes[1])).await;
+
+    // A node without a past agrees with whoever is right, and that makes a majority.
+    let lost = nodes[2].handle().identity().node;
+    nodes[2].stop().await;
+    nodes[2] = replace(&nodes[0], &root.path().join("anew"), &nodes[2].region, lost).await;
+    until("a majority agrees", async || agrees(&nodes[0]) && agrees(&nodes[2])).await;
+    until("the last wrong one is found out", async || !agrees(&nodes[1]) && !suspended(&nodes[1])).await;
+    assert_out_of_service(&nodes[1], &[&nodes[0], &nodes[2]]).await;
+    for at in [0, 2] {
+        write(&nodes[at], put(10 + at as u64, "goes-on", 10)).await;
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::{NodeId, RegionName};
+use metadata::handle::Agreement;
 use runtime::{TaskKind, Tasks};
 
 use crate::fault::{ReadFault, Unavailable};
@@ -127,7 +128,8 @@ impl Handle {
 
     /// The facts of "not now", as they stand.
     pub(crate) fn here(&self, detail: &str) -> Unavailable {
-        let cut_off = !self.metadata().quorum().heard;
+        // A region whose state stands in the way says so in `detail`; it is no question of the network.
+        let cut_off = !self.metadata().quorum().heard && self.metadata().agreement() == Agreement::Agrees;
         Unavailable { region: self.region().clone(), cut_off, detail: detail.to_owned() }
     }
 

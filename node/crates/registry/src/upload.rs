@@ -217,9 +217,12 @@ enum Owner {
 }
 
 impl Handle {
-    /// Opens a session here. Refused while no quorum is heard or this node's store is not open: what could not be
-    /// recorded need not be uploaded.
+    /// Opens a session here. Refused while no quorum is heard, regions differ in state or this node's store is not open:
+    /// what could not be recorded need not be uploaded.
     pub async fn create_upload(&self, repository: &RepositoryName) -> Result<Session, Error> {
+        if let Some(why) = self.metadata().agreement().obstacle(self.node()) {
+            return Err(WriteFault::Unavailable(self.here(&why)).into());
+        }
         if self.metadata().claim().is_none() {
             return Err(WriteFault::Unavailable(self.here("its blob store is not open yet")).into());
         }

@@ -19,6 +19,7 @@ use super::{Config, Error};
 use crate::command::{Command, NewNode};
 use crate::handle::{Handle, Identity, Origin, ProposeError};
 use crate::outcome::Refusal;
+use crate::raft::agreement;
 use crate::raft::config::{Timing, raft_config};
 use crate::raft::leader;
 use crate::raft::log::LogStore;
@@ -167,7 +168,8 @@ pub(crate) async fn start(config: Config, identity: File, begin: Begin, tasks: T
     tasks.spawn(TaskKind::Raft, "read-rounds", member.clone().run_rounds(waiting));
     tasks.spawn(TaskKind::Raft, "read-probe", member.clone().run_probe());
     tasks.spawn(TaskKind::Raft, "state-commits", file.run_commits(tasks.clone()));
-    tasks.spawn(TaskKind::Raft, "divergence", watch_divergence(member.clone()));
+    tasks.spawn(TaskKind::Raft, "agreement", agreement::run(member.clone()));
+    tasks.spawn(TaskKind::Raft, "stand-aside", agreement::stand_aside(member.clone()));
     if let Begin::Genesis(node, durability) = begin {
         genesis(&member, &address, node, durability).await?;
     }
@@ -250,21 +252,4 @@ async fn genesis(member: &Member, address: &str, node: NewNode, durability: Dura
     };
     member.wait_applied(applied.max(Revision(1)), GENESIS_MAX).await;
     Ok(())
-}
-
-/// A node whose state differs from the leader's stops serving and says so (design §3, promise 10).
-async fn watch_divergence(member: Member) {
-    let mut divergence = member.file().divergence();
-    let token = member.tasks().token();
-    let found = tokio::select! {
-        found = divergence.wait_for(Option::is_some) => found.ok().and_then(|found| *found),
-        () = token.cancelled() => return,
-    };
-    if let Some(found) = found
-        && !member.quorum().is_leader
-    {
-        let (ours, theirs) = (domain::digest::encode_hex(&found.ours), domain::digest::encode_hex(&found.theirs));
-        tracing::error!(log_index = %found.index, %ours, %theirs, "state differs from the leader's, this node stops serving");
-        member.set_diverged();
-    }
 }

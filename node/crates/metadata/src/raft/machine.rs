@@ -14,15 +14,20 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use runtime::Tasks;
 use tokio::sync::watch;
 
-use crate::handle::Watched;
+use crate::handle::{Agreement, Watched};
 use crate::raft::snapshot::{Spool, Spools};
 use crate::raft::types::{Entry, LogId, Response, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::raft::wire;
+use crate::state::codec::Row;
+use crate::state::places::DivergedRow;
 use crate::state::{Batch, Divergence, TABLE, Touched};
 use crate::view::{self, Freshness, View};
 
 /// Tables of the state file: the replicated rows, and this node's stamp, which no snapshot carries.
-pub(crate) const TABLES: &[&str] = &[TABLE, "stamp"];
+pub(crate) const TABLES: &[&str] = &[TABLE, STAMPS];
+const STAMPS: &str = "stamp";
+/// Key of the mark of a diverged node, beside the stamp.
+pub(crate) const DIVERGED: &[u8] = b"diverged";
 /// Changed bytes after which a durable commit is due. Unit: bytes (ground.md §4).
 const DIRTY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -44,7 +49,8 @@ pub(crate) struct StateFile {
     dirty: watch::Sender<u64>,
     /// A durable commit failed: the library keeps the file closed from then on.
     failed: AtomicBool,
-    diverged: watch::Sender<Option<Divergence>>,
+    doubt: watch::Sender<Option<Divergence>>,
+    agreement: watch::Sender<Agreement>,
     built: Mutex<Option<SnapshotMeta>>,
 }
 
@@ -57,7 +63,13 @@ impl StateFile {
         own: (domain::RegionId, domain::StoreId),
         stamp: Vec<u8>,
     ) -> io::Result<Self> {
-        let applied = Self::meta_of(&ledger.read().map_err(storage)?)?.last_log_id.map_or(0, |id| id.index);
+        let snapshot = ledger.read().map_err(storage)?;
+        let applied = Self::meta_of(&snapshot)?.last_log_id.map_or(0, |id| id.index);
+        let agreement = match snapshot.get(STAMPS, DIVERGED).map_err(storage)? {
+            Some(raw) => DivergedRow::decode(&raw).map_err(|bad| storage(bad.0))?.into(),
+            None => Agreement::Agrees,
+        };
+        drop(snapshot);
         let folder = path.parent().unwrap_or(Path::new(".")).join("snapshots");
         remove_unfinished(&folder);
         Ok(StateFile {
@@ -72,7 +84,8 @@ impl StateFile {
             spools: Spools::default(),
             dirty: watch::Sender::new(0),
             failed: AtomicBool::new(false),
-            diverged: watch::Sender::new(None),
+            doubt: watch::Sender::new(None),
+            agreement: watch::Sender::new(agreement),
             built: Mutex::new(None),
         })
     }
@@ -100,9 +113,38 @@ impl StateFile {
         &self.applied
     }
 
-    /// Divergence found by a tick.
-    pub(crate) fn divergence(&self) -> watch::Receiver<Option<Divergence>> {
-        self.diverged.subscribe()
+    /// The newest difference between this node and another, found by a tick or by a peer that asked.
+    pub(crate) fn doubt(&self) -> &watch::Sender<Option<Divergence>> {
+        &self.doubt
+    }
+
+    /// How this node's state stands to that of the others.
+    pub(crate) fn agreement(&self) -> &watch::Sender<Agreement> {
+        &self.agreement
+    }
+
+    /// Indexes and hashes recorded at the last ticks, oldest first; none when they cannot be read.
+    pub(crate) fn recorded(&self) -> Vec<(Revision, [u8; 32])> {
+        let read = self.view(Freshness::Local).and_then(|view| view.recorded_hashes());
+        read.inspect_err(|error| tracing::warn!(%error, "recorded state hashes cannot be read")).unwrap_or_default()
+    }
+
+    /// Takes this state out of service, durably: the mark goes with the file, so only a snapshot of a peer or another
+    /// birth takes it away. False, and nothing done, when the state is not the one that was judged. Blocking.
+    pub(crate) fn mark_diverged(&self, mark: &DivergedRow) -> io::Result<bool> {
+        // Held until the mark is written: no snapshot is installed in between, whose state would be marked instead.
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        let judged = View::new(ledger.read().map_err(storage)?, mark.index, Freshness::Local);
+        if !judged.recorded_hashes().map_err(storage)?.contains(&(mark.index, mark.ours)) {
+            return Ok(false);
+        }
+        // First in memory: a disk that fails is no reason to go on serving.
+        self.agreement.send_replace(mark.clone().into());
+        let write = ledger.write().map_err(storage)?;
+        write.table(STAMPS).map_err(storage)?.put(DIVERGED, &mark.encode()).map_err(storage)?;
+        // As any sync that fails: not tried again on this file, found out anew after the next start.
+        write.commit(Sync::Durable).inspect_err(|_| self.failed.store(true, Ordering::Release)).map_err(storage)?;
+        Ok(true)
     }
 
     pub(crate) fn spools(&self) -> &Spools {
@@ -115,7 +157,7 @@ impl StateFile {
 
     /// Index and hash recorded at the newest tick.
     pub(crate) fn last_tick(&self) -> Option<(Revision, [u8; 32])> {
-        self.view(Freshness::Local).ok()?.recorded_hash().ok()?
+        self.recorded().pop()
     }
 
     /// See [`crate::Handle::watch`].
@@ -176,7 +218,7 @@ impl StateFile {
             }
         }
         if let Some(divergence) = touched.divergence {
-            self.diverged.send_replace(Some(divergence));
+            self.doubt.send_replace(Some(divergence));
         }
         self.applied.send_replace(index);
     }
@@ -203,6 +245,8 @@ impl StateFile {
         let index = Self::meta_of(&ledger.read().map_err(storage)?)?.last_log_id.map_or(0, |id| id.index);
         let old = {
             let mut current = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+            // The state is a peer's now: the mark went with the old file.
+            self.agreement.send_replace(Agreement::Agrees);
             std::mem::replace(&mut *current, ledger)
         };
         self.dirty.send_replace(0);
@@ -254,6 +298,13 @@ impl StateFile {
     }
 }
 
+impl From<DivergedRow> for Agreement {
+    fn from(mark: DivergedRow) -> Self {
+        let DivergedRow { index, ours: _, theirs: _, right } = mark;
+        Agreement::Diverged { index, right: right.into_iter().collect() }
+    }
+}
+
 /// State files that were received but never installed, by a process that has ended.
 fn remove_unfinished(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
@@ -275,7 +326,7 @@ fn revision_of(snapshot: &Snapshot) -> io::Result<Revision> {
 /// Writes this node's stamp into a state or log file, durably.
 pub(crate) fn write_stamp(ledger: &Ledger, stamp: &[u8]) -> io::Result<()> {
     let write = ledger.write().map_err(storage)?;
-    write.table("stamp").map_err(storage)?.put(b"stamp", stamp).map_err(storage)?;
+    write.table(STAMPS).map_err(storage)?.put(b"stamp", stamp).map_err(storage)?;
     write.commit(Sync::Durable).map_err(storage)
 }
 
@@ -404,3 +455,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
         Ok(openraft::storage::Snapshot { meta, snapshot: Spool::Own(self.file.clone()) })
     }
 }
+
+#[cfg(test)]
+#[path = "machine_test.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a running member shares between its tasks, services and handles.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::birth::Config;
 use crate::command::StoreClaim;
-use crate::handle::{Identity, Quorum};
+use crate::handle::{Agreement, Identity, Quorum};
 use crate::raft::config::Timing;
 use crate::raft::log::LogStore;
 use crate::raft::machine::StateFile;
@@ -49,7 +50,6 @@ struct Inner {
     contact: Mutex<Contact>,
     quorum: watch::Sender<Quorum>,
     claim: watch::Sender<Option<StoreClaim>>,
-    diverged: AtomicBool,
     /// This node ends by its own wish.
     stopping: AtomicBool,
     receiving: Arc<tokio::sync::Mutex<()>>,
@@ -80,7 +80,6 @@ impl Member {
                 contact: Mutex::new(Contact { leader: None, lost_since: Some(clock::now()) }),
                 quorum: watch::Sender::new(quorum),
                 claim: watch::Sender::new(None),
-                diverged: AtomicBool::new(false),
                 stopping: AtomicBool::new(false),
                 receiving: Arc::default(),
             }),
@@ -143,12 +142,22 @@ impl Member {
         &self.inner.receiving
     }
 
+    /// A majority has another state: nothing is served from this one.
     pub(crate) fn is_diverged(&self) -> bool {
-        self.inner.diverged.load(Ordering::Acquire)
+        matches!(*self.file().agreement().borrow(), Agreement::Diverged { .. })
     }
 
-    pub(crate) fn set_diverged(&self) {
-        self.inner.diverged.store(true, Ordering::Release);
+    /// How long nobody has accepted writes because states differ without a majority; none while that is not so.
+    pub(crate) fn undecided_for(&self) -> Option<Duration> {
+        match &*self.file().agreement().borrow() {
+            Agreement::Undecided { since, .. } => Some(since.elapsed()),
+            Agreement::Agrees | Agreement::Diverged { .. } => None,
+        }
+    }
+
+    /// Why this node's state stands in the way, if it does.
+    pub(crate) fn state_obstacle(&self) -> Option<String> {
+        self.file().agreement().borrow().obstacle(self.identity().node)
     }
 
     fn contact(&self) -> std::sync::MutexGuard<'_, Contact> {
@@ -159,6 +168,23 @@ impl Member {
     /// A leader spoke to this node.
     pub(crate) fn heard_leader(&self, leader: NodeId) {
         self.contact().leader = Some((leader, clock::now()));
+    }
+
+    /// How long no leader has spoken to this node; none when none ever did.
+    pub(crate) fn leader_silent_for(&self) -> Option<Duration> {
+        self.contact().leader.map(|(_, at)| at.elapsed())
+    }
+
+    /// The leader as the library knows it, whether it is heard or not.
+    pub(crate) fn raft_leader(&self) -> Option<NodeId> {
+        self.raft().metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// Everybody who votes, by the newest membership; in a joint one both sets.
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().map(NodeId).collect()
     }
 
     /// Highest index applied here.

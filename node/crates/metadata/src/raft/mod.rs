@@ -4,7 +4,9 @@
 //! spooled snapshots (`snapshot`), connections (`network`, `server`), proposals, reads and the leader's duties. What goes
 //! to disk or over the wire is our own protobuf (`wire`), so that an upgrade of the library changes neither.
 
+pub(crate) mod agreement;
 pub(crate) mod config;
+pub(crate) mod judge;
 pub(crate) mod leader;
 pub(crate) mod log;
 pub(crate) mod log_writer;

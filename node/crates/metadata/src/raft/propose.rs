@@ -45,6 +45,7 @@ pub(crate) enum Attempt {
 impl Member {
     /// See [`crate::Handle::propose`]: proposes until the outcome is known or `UNRESOLVED_MAX` is over.
     pub(crate) async fn propose(&self, origin: Origin, command: Command) -> Result<Applied, ProposeError> {
+        let upkeep = command.is_upkeep();
         let proposal = Proposal {
             request: random::request_id(),
             as_of: self.applied(),
@@ -60,7 +61,7 @@ impl Member {
         let started = clock::now();
         let mut maybe = false;
         loop {
-            let attempt = self.attempt(&proposal, started).await;
+            let attempt = self.attempt(&proposal, upkeep, started).await;
             match attempt {
                 Attempt::Applied { index, revision, outcome } => {
                     return self.settle(index, revision, outcome, maybe).await;
@@ -72,7 +73,7 @@ impl Member {
             if started.elapsed() >= UNRESOLVED_MAX {
                 return Err(if maybe { ProposeError::Unknown } else { self.cut_off() });
             }
-            if !maybe && self.waited_through_failover(started) {
+            if !maybe && self.waited_long_enough(started, upkeep) {
                 return Err(self.cut_off());
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -80,15 +81,22 @@ impl Member {
     }
 
     /// The error of a write that certainly was not appended anywhere.
-    pub(crate) fn cut_off(&self) -> ProposeError {
-        ProposeError::Unavailable { detail: self.cut_off_text() }
+    fn cut_off(&self) -> ProposeError {
+        ProposeError::Unavailable { detail: self.state_obstacle().unwrap_or_else(|| self.cut_off_text()) }
     }
 
-    /// Whether a wait that began at `started` has outlived a fail-over: without contact to a quorum for the whole of
-    /// the wait's bound.
-    fn waited_through_failover(&self, started: Instant) -> bool {
+    /// Whether states differ so that this node must not add to them. While no majority agrees only the cluster's own
+    /// upkeep goes on: ticks, by which states are compared, and the replacing of nodes, which is the remedy.
+    fn is_suspended(&self, upkeep: bool) -> bool {
+        self.is_diverged() || !upkeep && self.undecided_for().is_some()
+    }
+
+    /// Whether a wait that began at `started` has outlived a fail-over: without contact to a quorum, or suspended, for
+    /// the whole of the wait's bound.
+    fn waited_long_enough(&self, started: Instant, upkeep: bool) -> bool {
         let wait = self.timing().failover_wait;
-        started.elapsed() >= wait || self.quorum_lost_for().is_some_and(|lost| lost >= wait)
+        let over = |since: Option<Duration>| since.is_some_and(|since| since >= wait);
+        over(Some(started.elapsed())) || over(self.quorum_lost_for()) || !upkeep && over(self.undecided_for())
     }
 
     async fn settle(
@@ -108,9 +116,9 @@ impl Member {
         }
     }
 
-    async fn attempt(&self, proposal: &Bytes, started: Instant) -> Attempt {
+    async fn attempt(&self, proposal: &Bytes, upkeep: bool, started: Instant) -> Attempt {
         let quorum = self.quorum();
-        if !quorum.heard {
+        if !quorum.heard || self.is_suspended(upkeep) {
             return Attempt::NotLeader(None);
         }
         match quorum.leader {
@@ -118,7 +126,7 @@ impl Member {
             Some(node) if node == self.identity().node => {
                 // A leader that was cut off keeps what it appended until it hears of another: nobody waits for that.
                 let left = UNRESOLVED_MAX.saturating_sub(started.elapsed());
-                let submitted = tokio::time::timeout(left, self.submit(proposal.clone())).await;
+                let submitted = tokio::time::timeout(left, self.submit(proposal.clone(), upkeep)).await;
                 submitted.unwrap_or(Attempt::Unknown)
             }
             Some(node) => {
@@ -129,7 +137,10 @@ impl Member {
     }
 
     /// Proposes on this node, if it leads.
-    pub(crate) async fn submit(&self, proposal: Bytes) -> Attempt {
+    pub(crate) async fn submit(&self, proposal: Bytes, upkeep: bool) -> Attempt {
+        if self.is_suspended(upkeep) {
+            return Attempt::NotLeader(None);
+        }
         let bytes = u32::try_from(proposal.len()).unwrap_or(u32::MAX);
         let Ok(_admitted) = self.admission().leader.try_acquire_many(bytes) else { return Attempt::Busy };
         match self.raft().client_write(Data(proposal)).await {

@@ -34,9 +34,7 @@ impl Member {
     /// See [`crate::Handle::view`].
     pub(crate) async fn view(&self, demand: Demand, min: Option<Revision>) -> Result<View, ReadError> {
         if self.is_diverged() {
-            return Err(ReadError::Unavailable {
-                detail: "this region's state differs from the other regions' and is not served".to_owned(),
-            });
+            return Err(ReadError::Unavailable { detail: self.state_obstacle().unwrap_or_default() });
         }
         let freshness = match demand {
             Demand::Local => Freshness::Local,

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use domain::{NodeId, limits};
+use domain::{NodeId, Revision, limits};
 use futures_util::{Stream, StreamExt as _};
 use openraft::raft::TransferLeaderRequest;
 use proto::raft as pb;
@@ -12,6 +12,7 @@ use proto::raft::metadata_server::{Metadata, MetadataServer};
 use tonic::{Request, Response, Status};
 
 use crate::command::Command;
+use crate::raft::agreement::{self, Recorded};
 use crate::raft::leader::{self, Minting};
 use crate::raft::member::Member;
 use crate::raft::network::transfer;
@@ -65,8 +66,12 @@ impl Metadata for Service {
             member.heard_leader(NodeId(request.vote.leader_id.node_id));
             Some(request)
         });
-        let requests =
-            requests.take_while(|request| std::future::ready(request.is_some())).filter_map(std::future::ready);
+        // A quiet leader sends nothing for a minute: a node that stops does not wait for its next entry.
+        let stopping = self.member.tasks().token().cancelled_owned();
+        let requests = requests
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready)
+            .take_until(Box::pin(stopping));
         let replies = self
             .member
             .raft()
@@ -102,6 +107,9 @@ impl Metadata for Service {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferReply>, Status> {
         let pb::TransferRequest { from_leader, to, last } = request.into_inner();
+        if to == self.member.identity().node.0 && self.member.is_diverged() {
+            return Ok(Response::new(pb::TransferReply { refused: "this node has diverged".to_owned() }));
+        }
         let from = from_leader.map(wire::vote_from_wire).ok_or_else(|| Status::invalid_argument("vote is missing"))?;
         let request = TransferLeaderRequest::new(from, to, last.map(wire::log_id_from_wire));
         let accepted = self.member.raft().handle_transfer_leader(request).await.map_err(fatal)?;
@@ -126,9 +134,9 @@ impl Metadata for Service {
         use pb::propose_reply::Result as Wire;
         let pb::ProposeRequest { proposal } = request.into_inner();
         // What no node could decode would stop every node that applies it.
-        crate::wire::decode_proposal(proposal.clone())
+        let decoded = crate::wire::decode_proposal(proposal.clone())
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
-        let result = match self.member.submit(proposal).await {
+        let result = match self.member.submit(proposal, decoded.command.is_upkeep()).await {
             Attempt::Applied { index, revision, outcome } => Wire::Applied(pb::Applied {
                 index: index.0,
                 revision: revision.0,
@@ -152,6 +160,18 @@ impl Metadata for Service {
             Err(RoundError::Unavailable(detail)) => Wire::Unavailable(detail),
         };
         Ok(Response::new(pb::ReadIndexReply { result: Some(result) }))
+    }
+
+    async fn compare(&self, request: Request<pb::CompareRequest>) -> Result<Response<pb::CompareReply>, Status> {
+        use pb::compare_reply::Result as Wire;
+        let pb::CompareRequest { node, index, hash } = request.into_inner();
+        let hash = hash.as_ref().try_into().map_err(|_| Status::invalid_argument("hash is not 32 bytes"))?;
+        let result = match agreement::asked(&self.member, NodeId(node), Revision(index), hash) {
+            Recorded::Hash(hash) => Wire::Hash(Bytes::copy_from_slice(&hash)),
+            Recorded::NotReached => Wire::NotReached(true),
+            Recorded::Forgotten => Wire::Forgotten(true),
+        };
+        Ok(Response::new(pb::CompareReply { result: Some(result) }))
     }
 }
 

@@ -9,7 +9,9 @@ use domain::{
 
 use super::codec::{Bad, Row};
 use super::content::{ChildKind, CondemnedRow, HeldRow, HolderRow, ManifestRow, MoveRow, ReferrerRow, WantedRow};
-use super::places::{HashRow, Mark, NodeRow, Present, RegionCounters, RegionRow, RequestRow, StoreRow, Tally};
+use super::places::{
+    DivergedRow, HashRow, Mark, NodeRow, Present, RegionCounters, RegionRow, RequestRow, StoreRow, Tally,
+};
 use super::space::{self, Space};
 use crate::outcome::{Outcome, Refusal};
 use crate::rows::{Blob, Link, Manifest, Meta, Policy, RegionState, Repository, TagRow};
@@ -135,6 +137,13 @@ fn blob_rows(lines: &mut Lines) {
     lines.row("idle-blob", &space::idle_blob(60_000, &DIGEST), &Present);
 }
 
+/// Rows of the table `stamp`, which are a node's own.
+fn own_rows(lines: &mut Lines) {
+    let right = vec![NodeId(2), NodeId(3)];
+    let row = DivergedRow { index: Revision(9), ours: [0x88; 32], theirs: [0x99; 32], right };
+    lines.row("diverged", crate::raft::machine::DIVERGED, &row);
+}
+
 /// A line of `golden.txt` (name, key, value) never changes; new lines may be added.
 #[test]
 fn golden_bytes_are_kept() {
@@ -142,6 +151,7 @@ fn golden_bytes_are_kept() {
     cluster_rows(&mut lines);
     repository_rows(&mut lines);
     blob_rows(&mut lines);
+    own_rows(&mut lines);
     assert_eq!(lines.0, include_str!("golden.txt"), "\n{}", lines.0);
 }
 

@@ -58,6 +58,34 @@ impl Row for HashRow {
     }
 }
 
+/// This node's own mark, outside of the replicated rows: a majority of the voters has another state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DivergedRow {
+    /// Where the hashes differ.
+    pub(crate) index: Revision,
+    /// Hash recorded here.
+    pub(crate) ours: [u8; 32],
+    /// Hash of the majority.
+    pub(crate) theirs: [u8; 32],
+    /// The voters of the majority.
+    pub(crate) right: Vec<NodeId>,
+}
+
+impl Row for DivergedRow {
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.index.0);
+        to.raw(&self.ours);
+        to.raw(&self.theirs);
+        to.list(&self.right, |to, node| to.u64(node.0));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        let (index, ours, theirs) = (from.revision()?, from.array()?, from.array()?);
+        let right = from.list(|from| from.u64().map(NodeId))?;
+        Ok(DivergedRow { index, ours, theirs, right })
+    }
+}
+
 /// Cluster time at an index. Unit: milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(pub(crate) u64);

@@ -5,6 +5,8 @@ use domain::{NodeId, Revision};
 use proto::raft as pb;
 
 use super::client::Client;
+use crate::raft::agreement::Recorded;
+use crate::raft::judge::Hash;
 use crate::raft::propose::Attempt;
 use crate::wire;
 
@@ -24,6 +26,27 @@ pub(crate) async fn read_index(mut client: Client) -> Result<Revision, Option<St
         Ok(Some(Wire::Index(index))) => Ok(Revision(index)),
         Ok(Some(Wire::Unavailable(detail))) => Err(Some(detail)),
         Ok(Some(Wire::NotLeader(_)) | None) | Err(_) => Err(None),
+    }
+}
+
+/// Asks a peer for the state hash it recorded at an index, and tells it ours.
+pub(crate) async fn compare(
+    mut client: Client,
+    me: NodeId,
+    index: Revision,
+    ours: Hash,
+) -> Result<Recorded, tonic::Status> {
+    use pb::compare_reply::Result as Wire;
+    let request = pb::CompareRequest { node: me.0, index: index.0, hash: Bytes::copy_from_slice(&ours) };
+    let pb::CompareReply { result } = client.compare(request).await?.into_inner();
+    match result {
+        Some(Wire::Hash(hash)) => match hash.as_ref().try_into() {
+            Ok(hash) => Ok(Recorded::Hash(hash)),
+            Err(_) => Err(tonic::Status::internal("the peer's hash is not 32 bytes")),
+        },
+        Some(Wire::NotReached(_)) => Ok(Recorded::NotReached),
+        Some(Wire::Forgotten(_)) => Ok(Recorded::Forgotten),
+        None => Err(tonic::Status::internal("the peer's answer is of another release")),
     }
 }
 

@@ -83,6 +83,10 @@ impl Metadata for Reluctant {
     async fn read_index(&self, _: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexReply>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
+
+    async fn compare(&self, _: Request<pb::CompareRequest>) -> Result<Response<pb::CompareReply>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
 }
 
 /// A connection to such a peer.
