@@ -323,26 +323,6 @@ async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
     Ok(())
 }
 
-impl Member {
-    /// Hands leadership to `to`, or to the voter whose log is longest.
-    pub(crate) async fn hand_over(&self, to: Option<NodeId>) -> bool {
-        let target = to.or_else(|| {
-            let metrics = self.raft().metrics();
-            let metrics = metrics.borrow_watched();
-            let me = self.identity().node.0;
-            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().filter(|id| *id != me).collect();
-            let replication = metrics.replication.as_ref()?;
-            let longest =
-                replication.iter().filter(|(id, _)| voters.contains(id)).max_by_key(|(_, matched)| **matched)?;
-            Some(NodeId(*longest.0))
-        });
-        match target {
-            Some(node) => self.raft().trigger().transfer_leader(node.0).await.is_ok(),
-            None => false,
-        }
-    }
-}
-
 /// Opens this node's store under a fresh boot, in the background until applied (design §7).
 pub(crate) async fn open_store(member: Member) {
     let token = member.tasks().token();

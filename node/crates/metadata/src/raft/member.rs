@@ -337,6 +337,24 @@ impl Member {
         committed.get_joint_config().len() == 1 && committed.voter_ids().any(|id| id == self.identity().node.0)
     }
 
+    /// Hands leadership to `to`, or to the voter whose log is longest.
+    pub(crate) async fn hand_over(&self, to: Option<NodeId>) -> bool {
+        let target = to.or_else(|| {
+            let metrics = self.raft().metrics();
+            let metrics = metrics.borrow_watched();
+            let me = self.identity().node.0;
+            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().filter(|id| *id != me).collect();
+            let replication = metrics.replication.as_ref()?;
+            let longest =
+                replication.iter().filter(|(id, _)| voters.contains(id)).max_by_key(|(_, matched)| **matched)?;
+            Some(NodeId(*longest.0))
+        });
+        match target {
+            Some(node) => self.raft().trigger().transfer_leader(node.0).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// Hands leadership over, stops Raft and makes the state durable.
     pub(crate) async fn shutdown(&self) {
         if self.quorum().is_leader && self.hand_over(None).await {
