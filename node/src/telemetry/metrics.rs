@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use metadata::handle::Agreement;
 use metadata::rows::RegionState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -136,8 +137,6 @@ fn samples(phase: &Phase) -> Vec<(Metric, u64)> {
         list.extend([
             (QUORUM, u64::from(quorum.heard)),
             (LEADER, u64::from(quorum.is_leader)),
-            (DIVERGED, u64::from(facts.diverged.is_some())),
-            (UNDECIDED, u64::from(facts.undecided.is_some())),
             (TERM, quorum.term),
             (APPLIED, quorum.applied.0),
             (COMMITTED, quorum.committed.0),
@@ -166,6 +165,9 @@ fn room_samples(rooms: &Rooms) -> Vec<(Metric, u64)> {
         (SNAPSHOT_RECEIVED, snapshots.received_bytes),
         (SNAPSHOT_RESUMED, snapshots.resumed_bytes),
     ]);
+    let agreement = rooms.metadata.agreement();
+    list.push((DIVERGED, u64::from(matches!(agreement, Agreement::Diverged { .. }))));
+    list.push((UNDECIDED, u64::from(matches!(agreement, Agreement::Undecided { .. }))));
     let space = rooms.blobs.space();
     let progress = rooms.replication.progress();
     list.extend([
