@@ -41,6 +41,8 @@ async fn limits_hold() {
 async fn three_regions_answer_as_one() {
     let world = World::start(3).await;
     every_row(&world).await;
+    rows_manifests::a_tag_that_moves(&world).await;
+    rows_manifests::blobs_of_another_region(&world).await;
     rows_uploads::owner_gone(&world).await;
     limits::alone(&world).await;
     world.stop().await;

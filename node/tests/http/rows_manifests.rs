@@ -217,6 +217,39 @@ async fn preconditions(world: &World) {
     world.get("/v2/f/fixed/manifests/other").await.error(404, "MANIFEST_UNKNOWN");
 }
 
+/// Whoever asks only that the tag is there is not refused because somebody else moves it.
+pub(crate) async fn a_tag_that_moves(world: &World) {
+    push_blobs(world, "f/moving", b"layer").await;
+    let put = |mine: u32, round: u32| {
+        let put = world.ask("PUT", "/v2/f/moving/manifests/v1").header("content-type", IMAGE);
+        put.body(image(b"layer", &json!({ "a": mine, "b": round })))
+    };
+    put(0, 0).send().await.expect(201);
+    let writer = async |mine: u32| {
+        for round in 0..25 {
+            put(mine, round).header("if-match", "*").send().await.expect(201);
+        }
+    };
+    tokio::join!(writer(1), writer(2));
+}
+
+/// By the policy `local` the region that takes a manifest must hold its blobs: it waits for them without asking the log
+/// again and again.
+pub(crate) async fn blobs_of_another_region(world: &World) {
+    world.policy("f/local", false, &[]).await;
+    let layer: Vec<u8> = (0..48u32 << 18).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    push(world, "f/local", b"{}", &digest(b"{}")).await;
+    let begun = world.ask_at(0, "POST", "/v2/f/local/blobs/uploads/").send().await.expect(202).location();
+    let close = format!("{begun}{}digest={}", if begun.contains('?') { '&' } else { '?' }, digest(&layer));
+    world.ask_at(0, "PUT", &close).body(layer.clone()).send().await.expect(201);
+    let before = world.applied(0);
+    let put = world.ask_at(1, "PUT", "/v2/f/local/manifests/v1").header("content-type", IMAGE);
+    put.body(image(&layer, &Value::Null)).send().await.expect(201);
+    let entries = world.applied(1).saturating_sub(before);
+    println!("{entries} entries until a manifest was accepted whose layer was elsewhere");
+    assert!(entries < 20, "{entries} entries");
+}
+
 async fn tag_parameters(world: &World) {
     push_blobs(world, "t/one", b"layer").await;
     let body = image(b"layer", &Value::Null);

@@ -118,6 +118,11 @@ impl World {
         self.ask("DELETE", path).send().await
     }
 
+    /// The index that a region has applied.
+    pub(crate) fn applied(&self, region: usize) -> u64 {
+        self.nodes[region].metadata.quorum().applied.0
+    }
+
     /// Proposes a policy.
     pub(crate) async fn policy(&self, prefix: &str, sparse: bool, immutable: &[&str]) {
         let command = Command::SetPolicy {

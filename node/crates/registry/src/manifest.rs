@@ -1,7 +1,5 @@
 //! Manifests: read, put, delete.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use domain::digest::Algorithm;
 use domain::manifest as document;
@@ -11,7 +9,6 @@ use metadata::command::{Command, ManifestChild, Precondition, PutManifest};
 use metadata::handle::Origin;
 use metadata::outcome::{Outcome, Refusal};
 use ring::digest as hash;
-use runtime::clock;
 
 use crate::fault::{self, AsOf, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
@@ -21,6 +18,8 @@ mod get;
 
 pub(crate) use get::Short;
 pub use get::{Found, GetError};
+
+mod propose;
 
 /// Bodies from which on hashing and parsing leave the async threads. Unit: bytes.
 const BLOCKING_BYTES_MIN: usize = 32 * 1024;
@@ -222,6 +221,7 @@ impl Handle {
             Reference::Digest(_) => (tags.clone(), tags),
             Reference::Tag(tag) => (vec![tag], Vec::new()),
         };
+        let any = condition == Some(Condition::Present);
         let precondition = match condition {
             None => None,
             Some(Condition::Absent) => Some(Precondition::Absent),
@@ -230,45 +230,8 @@ impl Handle {
         };
         let subject = parsed.subject;
         let command = command(repository.clone(), parsed, actual, body, moved, precondition);
-        let revision = self.propose_put(origin, command, repository).await?;
+        let revision = self.propose_put(origin, command, repository, any).await?;
         Ok(Stored { digest: actual, revision, subject, tags: echoed })
-    }
-
-    /// Proposes until the blobs below are durable enough, within the bound of design §6.
-    async fn propose_put(
-        &self,
-        origin: Origin,
-        command: PutManifest,
-        repository: RepositoryName,
-    ) -> Result<Revision, PutError> {
-        let deadline = clock::now() + self.config().durability_wait_max;
-        loop {
-            let proposed = Command::PutManifest(Box::new(command.clone()));
-            let refusal = match self.metadata().propose(origin.clone(), proposed).await {
-                Ok(applied) => return Ok(put_revision(&applied.outcome).unwrap_or(applied.revision)),
-                Err(error) => fault::of_proposal(error, &self.here(""))?,
-            };
-            match refusal {
-                Refusal::NotYetDurable { digests, have, need } => {
-                    self.wait_for_durability(&digests, have, need, deadline).await?;
-                }
-                other => return Err(put_error(other, &repository, &self.here(""))),
-            }
-        }
-    }
-
-    async fn wait_for_durability(
-        &self,
-        digests: &[Digest],
-        have: u32,
-        need: u32,
-        deadline: Instant,
-    ) -> Result<(), PutError> {
-        let short = PutError::NotDurable { missing: digests.len(), have, need };
-        if clock::now() >= deadline {
-            return Err(short);
-        }
-        if self.replication().await_durable(digests, need, deadline).await { Ok(()) } else { Err(short) }
     }
 
     /// `If-Match: *` as a precondition that `apply` can judge: what is there now, as a proved read says.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use domain::{CopyId, Digest, NodeId, Revision};
+use domain::{CopyId, Digest, NodeId, RegionId, Revision};
 use futures_util::future::BoxFuture;
 use metadata::command::{Command, StoreClaim};
 use metadata::handle::{Applied, ChannelClass, Demand, Origin, ProposeError, Watched};
@@ -41,8 +41,9 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     fn facts(&self, digest: &Digest) -> Result<Facts, view::Error>;
     /// Backlog rows of this region after `last`.
     fn wanted(&self, last: Option<&Digest>, limit: usize) -> Result<Vec<rows::Wanted>, view::Error>;
-    /// Those of `digests` that lie in fewer than `need` ready regions.
-    fn below(&self, digests: &[Digest], need: u32) -> Result<Below, view::Error>;
+    /// Those of `digests` that lie in fewer than `need` ready regions; with `only`, that region must be one that holds
+    /// them, as soon as it is ready itself.
+    fn below(&self, digests: &[Digest], need: u32, only: Option<RegionId>) -> Result<Below, view::Error>;
     /// Copies that rows name for this store, counted up to `most`.
     fn count_held(&self, most: u64) -> Result<Count, view::Error>;
     /// Nodes of other regions.
@@ -111,7 +112,7 @@ impl Cluster for metadata::Handle {
         self.local()?.wanted(self.identity().region, last, limit)
     }
 
-    fn below(&self, digests: &[Digest], need: u32) -> Result<Below, view::Error> {
+    fn below(&self, digests: &[Digest], need: u32, only: Option<RegionId>) -> Result<Below, view::Error> {
         let view = self.local()?;
         let regions = view.regions()?;
         let ready: BTreeSet<_> = regions.iter().filter(|r| r.state == RegionState::Ready).map(|r| r.id).collect();
@@ -119,7 +120,7 @@ impl Cluster for metadata::Handle {
         let mut below = Below { digests: Vec::new(), hopeless: coming < need as usize };
         for digest in digests {
             let holding: BTreeSet<_> = view.holders(digest)?.iter().map(|holder| holder.region).collect();
-            if holding.intersection(&ready).count() < need as usize {
+            if !is_durable(&holding, &ready, need, only) {
                 below.digests.push(*digest);
             }
         }
@@ -174,5 +175,31 @@ impl Cluster for metadata::Handle {
 
     fn watch(&self, space: Watched) -> watch::Receiver<u64> {
         metadata::Handle::watch(self, space)
+    }
+}
+
+/// Whether a blob of these regions is durable, by the same count as `apply`'s.
+fn is_durable(holding: &BTreeSet<RegionId>, ready: &BTreeSet<RegionId>, need: u32, only: Option<RegionId>) -> bool {
+    // A region that is not ready cannot answer for itself: any other does.
+    let is_there = only.filter(|region| ready.contains(region)).is_none_or(|region| holding.contains(&region));
+    is_there && holding.intersection(ready).count() >= need as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_that_answers_for_itself_must_hold_the_blob() {
+        let regions = |ids: &[u32]| ids.iter().copied().map(RegionId).collect::<BTreeSet<_>>();
+        let (one, two) = (Some(RegionId(1)), Some(RegionId(2)));
+        let ready = regions(&[1, 2]);
+        assert!(is_durable(&regions(&[1]), &ready, 1, one));
+        assert!(!is_durable(&regions(&[1]), &ready, 1, two), "2 has not fetched it yet");
+        assert!(is_durable(&regions(&[1, 2]), &ready, 1, two));
+        assert!(is_durable(&regions(&[1]), &regions(&[1]), 1, two), "2 is not ready");
+        assert!(!is_durable(&regions(&[2]), &regions(&[1]), 1, two), "2 is not ready");
+        assert!(is_durable(&regions(&[1]), &ready, 1, None));
+        assert!(!is_durable(&regions(&[1, 3]), &ready, 2, None));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use domain::{Digest, limits};
+use domain::{Digest, RegionId, limits};
 use futures_util::future::join_all;
 use metadata::handle::Watched;
 use runtime::{TaskKind, clock};
@@ -36,8 +36,15 @@ impl Stall {
     }
 }
 
-/// Waits while `digests` are durable in fewer than `need` ready regions and bytes still arrive; true when met.
-pub(crate) async fn wait(core: &Arc<Core>, digests: &[Digest], need: u32, deadline: Instant) -> bool {
+/// Waits while `digests` are durable in fewer than `need` ready regions, or not in `only`, and bytes still arrive; true
+/// when met.
+pub(crate) async fn wait(
+    core: &Arc<Core>,
+    digests: &[Digest],
+    need: u32,
+    only: Option<RegionId>,
+    deadline: Instant,
+) -> bool {
     let mut changes = core.cluster.watch(Watched::Holders);
     let mut pending = digests.to_vec();
     let mut stall = Stall {
@@ -49,7 +56,7 @@ pub(crate) async fn wait(core: &Arc<Core>, digests: &[Digest], need: u32, deadli
     let mut urged: Option<Instant> = None;
     loop {
         changes.borrow_and_update();
-        let Some(below) = look(core, pending, need).await else { return false };
+        let Some(below) = look(core, pending, need, only).await else { return false };
         pending = below.digests;
         if pending.is_empty() {
             return true;
@@ -84,9 +91,9 @@ fn urge_later(core: &Arc<Core>, pending: &[Digest], need: u32, told: Arc<Mutex<T
 }
 
 /// Those still below; none when the state cannot be read.
-async fn look(core: &Arc<Core>, pending: Vec<Digest>, need: u32) -> Option<Below> {
+async fn look(core: &Arc<Core>, pending: Vec<Digest>, need: u32, only: Option<RegionId>) -> Option<Below> {
     let cluster = core.cluster.clone();
-    tokio::task::spawn_blocking(move || cluster.below(&pending, need)).await.ok()?.ok()
+    tokio::task::spawn_blocking(move || cluster.below(&pending, need, only)).await.ok()?.ok()
 }
 
 /// Tells every region, this one too, who is waited for; sums what they say has arrived.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use blobs::handle::{ByteStream, Pin, PlacedBlob};
-use domain::{ByteRange, Digest, NodeId};
+use domain::{ByteRange, Digest, NodeId, RegionId};
 use metadata::command::HeldCopy;
 use metadata::rows;
 use runtime::{TaskKind, Tasks};
@@ -105,9 +105,16 @@ impl Handle {
         Ok(facts.copy_here.is_some() || !facts.holders.is_empty())
     }
 
-    /// Waits while these blobs are durable in fewer than `need` ready regions and bytes still arrive; true when met.
-    pub async fn await_durable(&self, digests: &[Digest], need: u32, deadline: Instant) -> bool {
-        durable::wait(&self.core, digests, need, deadline).await
+    /// Waits while these blobs are durable in fewer than `need` ready regions and bytes still arrive; true when met. With
+    /// `only`, that region must hold them too, unless it is not ready.
+    pub async fn await_durable(
+        &self,
+        digests: &[Digest],
+        need: u32,
+        only: Option<RegionId>,
+        deadline: Instant,
+    ) -> bool {
+        durable::wait(&self.core, digests, need, only, deadline).await
     }
 
     /// Proposes a placed blob's possession in a batch (`Held`); the pin is kept until it is settled.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use blobs::handle::{SessionKey, UploadError};
 use bytes::Bytes;
-use domain::{Boot, ClusterId, CopyId, Digest, NodeId, RepositoryName, Revision, StoreId};
+use domain::{Boot, ClusterId, CopyId, Digest, NodeId, RegionId, RepositoryName, Revision, StoreId};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use metadata::command::{Command, HeldCopy, StoreClaim};
@@ -144,7 +144,7 @@ impl Cluster for Port {
         Ok(own.take(limit).map(|(_, digest)| row(digest)).collect())
     }
 
-    fn below(&self, digests: &[Digest], need: u32) -> Result<Below, view::Error> {
+    fn below(&self, digests: &[Digest], need: u32, _only: Option<RegionId>) -> Result<Below, view::Error> {
         let rows = self.world.rows();
         let holding = |digest: &Digest| rows.holders.keys().filter(|(held, _)| held == digest).count();
         let digests = digests.iter().filter(|digest| holding(digest) < need as usize).copied().collect();

@@ -177,8 +177,8 @@ async fn a_joined_region_backfills_turns_ready_and_makes_pushes_durable() {
     let late = content(2 * 1024 * 1024, 77);
     let digest = a.push(&late).await;
     assert!(b.read(digest).await == late, "at once, wherever its bytes are");
-    assert!(a.replication.await_durable(&[digest], 2, clock::now() + LIMIT).await);
-    assert!(!a.replication.await_durable(&[digest], 3, clock::now() + LIMIT).await, "there are two regions");
+    assert!(a.replication.await_durable(&[digest], 2, None, clock::now() + LIMIT).await);
+    assert!(!a.replication.await_durable(&[digest], 3, None, clock::now() + LIMIT).await, "there are two regions");
 
     // A copy that vanishes behind the node's back is read from elsewhere, reported and brought back.
     let view = b.metadata.local().unwrap();
