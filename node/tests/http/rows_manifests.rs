@@ -237,7 +237,7 @@ pub(crate) async fn a_tag_that_moves(world: &World) {
 /// again and again.
 pub(crate) async fn blobs_of_another_region(world: &World) {
     world.policy("f/local", false, &[]).await;
-    let layer: Vec<u8> = (0..48u32 << 18).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layer = vec![7; 96 << 20];
     push(world, "f/local", b"{}", &digest(b"{}")).await;
     let begun = world.ask_at(0, "POST", "/v2/f/local/blobs/uploads/").send().await.expect(202).location();
     let close = format!("{begun}{}digest={}", if begun.contains('?') { '&' } else { '?' }, digest(&layer));
@@ -247,7 +247,7 @@ pub(crate) async fn blobs_of_another_region(world: &World) {
     put.body(image(&layer, &Value::Null)).send().await.expect(201);
     let entries = world.applied(1).saturating_sub(before);
     println!("{entries} entries until a manifest was accepted whose layer was elsewhere");
-    assert!(entries < 20, "{entries} entries");
+    assert!(entries < 16, "{entries} entries");
 }
 
 async fn tag_parameters(world: &World) {
