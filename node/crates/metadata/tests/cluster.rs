@@ -7,6 +7,8 @@ mod author;
 mod every_kind;
 #[path = "cluster/files.rs"]
 mod files;
+#[path = "cluster/leaving.rs"]
+mod leaving;
 mod support;
 
 use std::collections::BTreeSet;

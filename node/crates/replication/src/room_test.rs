@@ -334,12 +334,12 @@ async fn durability_is_waited_for_while_bytes_arrive() {
     world.want(&b, digest);
     let deadline = clock::now() + DEADLINE;
     let begun = clock::now();
-    assert!(!durable::wait(&a.core, &[digest], 2, deadline).await, "B does not fetch: no bytes arrive");
+    assert!(!durable::wait(&a.core, &[digest], 2, None, deadline).await, "B does not fetch: no bytes arrive");
     assert!(begun.elapsed() < DEADLINE / 2, "given up by the stall, not by the deadline");
     assert!(b.core.is_urgent(&digest), "B was told that somebody waits");
-    assert!(!durable::wait(&a.core, &[digest], 3, deadline).await, "there are only two regions");
+    assert!(!durable::wait(&a.core, &[digest], 3, None, deadline).await, "there are only two regions");
     b.work();
-    assert!(durable::wait(&a.core, &[digest], 2, deadline).await);
+    assert!(durable::wait(&a.core, &[digest], 2, None, deadline).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
