@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::{Durability, NodeId, Place, RegionName, StoreId};
+use kv::ledger::Ledger;
 use metadata::Handle;
 use metadata::birth::{self, Config, Opened, Profile};
 use metadata::command::NewNode;
@@ -18,6 +19,9 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 /// Longest wait of a test for something that must happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest stop of a node: none waits for a quiet leader's next entry, nor for a quorum that is gone.
+const STOP: Duration = Duration::from_secs(20);
 
 /// One node with its folder; stop and start it at will.
 pub(crate) struct TestNode {
@@ -137,13 +141,18 @@ impl TestNode {
         self.serve(handle, tasks, listener);
     }
 
-    /// Stops the node; all its tasks have ended when this returns.
+    /// Stops the node; all its tasks have ended and its files are free when this returns.
     pub(crate) async fn stop(&mut self) {
         if let Some((handle, tasks)) = self.running.take() {
             handle.shutdown().await;
             tasks.cancel();
             drop(handle);
-            assert!(tasks.drain(LIMIT).await, "every task ends");
+            assert!(tasks.drain(STOP).await, "every task ends");
+            // The thread of the log ends a moment later, and connections of others may hold the state for another.
+            for name in ["raft.redb", "state.redb"] {
+                let path = self.config.data.join(name);
+                until("the files are free", async || Ledger::open(&path, 1 << 20, &[]).is_ok()).await;
+            }
         }
     }
 }
