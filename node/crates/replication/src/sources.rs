@@ -12,6 +12,9 @@ const BYTES_PER_S_UNKNOWN: f64 = 50e6;
 const REST_MS: u64 = 250;
 /// Longest rest. Unit: milliseconds.
 const REST_MS_MAX: u64 = 5_000;
+/// When a peer's rest has been over for so long, its failures are forgotten: only who is asked can deliver. Unit:
+/// milliseconds.
+const FORGET_MS: u64 = 30_000;
 /// Weight of a new throughput sample.
 const SAMPLE_WEIGHT: f64 = 0.3;
 
@@ -22,7 +25,7 @@ pub(crate) struct Source {
     pub(crate) rtt_ms: Option<u64>,
     /// Smoothed throughput. Unit: bytes per second.
     pub(crate) bytes_per_s: Option<f64>,
-    /// Failures since the last success.
+    /// Failures since the last success, as far as they count.
     pub(crate) failures: u32,
     /// Not asked by workers before this time. Unit: milliseconds of the room's clock.
     pub(crate) rests_until_ms: u64,
@@ -35,9 +38,15 @@ pub(crate) struct Source {
 impl Source {
     /// A transfer broke, or could not begin, by fault of the node.
     pub(crate) fn failed(&mut self, now_ms: u64) {
+        self.failures = self.failures_at(now_ms);
         let rest = REST_MS.saturating_mul(1 << self.failures.min(10)).min(REST_MS_MAX);
         self.failures = self.failures.saturating_add(1);
         self.rests_until_ms = now_ms + rest;
+    }
+
+    /// Failures that still count.
+    fn failures_at(&self, now_ms: u64) -> u32 {
+        if now_ms >= self.rests_until_ms.saturating_add(FORGET_MS) { 0 } else { self.failures }
     }
 
     /// `bytes` came in `elapsed_ms`.
@@ -74,7 +83,7 @@ pub(crate) fn order(
         .map(|node| {
             let source = sources.get(node).copied().unwrap_or_default();
             let rests = source.rests_until_ms > now_ms;
-            (rests, source.failures.min(3), source.cost_ms(size.max(1)), spread(digest, *node), *node)
+            (rests, source.failures_at(now_ms).min(3), source.cost_ms(size.max(1)), spread(digest, *node), *node)
         })
         .collect();
     keyed.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)).then((a.3, a.4).cmp(&(b.3, b.4))));
@@ -115,6 +124,10 @@ mod tests {
         let mut failing = sources.clone();
         failing.get_mut(&B).unwrap().failed(0);
         assert_eq!(order(&digest(0), 1000, &[A, B, C], &failing, 0), [C, A, B], "a failing one comes last");
+        let awake = failing[&B].rests_until_ms;
+        let later = |now_ms| order(&digest(0), 1000, &[A, B, C], &failing, now_ms);
+        assert_eq!(later(awake + FORGET_MS - 1), [C, A, B], "nor right after its rest");
+        assert_eq!(later(awake + FORGET_MS), [B, C, A], "but not for ever, or nobody would find out that it is well");
         failing.get_mut(&B).unwrap().delivered(10, 1);
         assert_eq!(order(&digest(0), 1000, &[A, B, C], &failing, 0), [B, C, A], "until it delivers again");
     }
@@ -151,5 +164,7 @@ mod tests {
         assert_eq!(rests, [250, 500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(awake_at_ms(&[A, B], &BTreeMap::from([(A, source)])), 0, "B does not rest");
         assert_eq!(awake_at_ms(&[A], &BTreeMap::from([(A, source)])), 5000);
+        source.failed(5000 + FORGET_MS);
+        assert_eq!((source.failures, source.rests_until_ms), (1, 5250 + FORGET_MS), "what was long ago is forgotten");
     }
 }
