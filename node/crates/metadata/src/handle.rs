@@ -332,4 +332,6 @@ pub enum ChannelClass {
     Forward,
     /// Blob transfers, with wide windows.
     Bulk,
+    /// Blobs that clients read straight from a holder: as wide, and no slow client stands in the way of transfers.
+    Direct,
 }

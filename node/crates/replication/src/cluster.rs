@@ -53,8 +53,8 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     /// Cluster time of a state that a quorum proved to be the newest, and that is applied here; none without a quorum.
     /// Unit: milliseconds.
     fn proved_time_ms(&self) -> BoxFuture<'_, Option<u64>>;
-    /// Connection for bulk transfers.
-    fn channel(&self, node: NodeId) -> Option<Channel>;
+    /// Connection for transfers of this class.
+    fn channel(&self, node: NodeId, class: ChannelClass) -> Option<Channel>;
     /// Measured round trip.
     fn round_trip(&self, node: NodeId) -> Option<Duration>;
     /// Proposes a report.
@@ -161,8 +161,8 @@ impl Cluster for metadata::Handle {
         })
     }
 
-    fn channel(&self, node: NodeId) -> Option<Channel> {
-        metadata::Handle::channel(self, node, ChannelClass::Bulk)
+    fn channel(&self, node: NodeId, class: ChannelClass) -> Option<Channel> {
+        metadata::Handle::channel(self, node, class)
     }
 
     fn round_trip(&self, node: NodeId) -> Option<Duration> {

@@ -19,9 +19,11 @@ pub struct Config {
     pub first_byte_ms_max: u64,
     /// How long a running transfer may stand still. Unit: milliseconds.
     pub progress_ms_max: u64,
-    /// Groups that a client's direct read asks a holder for at once. All transfers from a peer share one connection
-    /// window, and what a client that stands still has asked for fills it.
+    /// Groups that a client's direct read asks a holder for at once, while [`Config::direct_ahead_max`] allows it.
     pub direct_groups: u64,
+    /// Groups that all direct reads together have asked for beyond the one that each is fetching. Those of a client that
+    /// stands still lie in the window of the connection that all direct reads from a peer share: less than half of it.
+    pub direct_ahead_max: usize,
     /// How long a report waits for company. Unit: milliseconds.
     pub report_linger_ms: u64,
     /// A durability waiter gives up when nothing arrived for so long. Unit: milliseconds.
@@ -48,6 +50,7 @@ impl Default for Config {
             first_byte_ms_max: 2_000,
             progress_ms_max: 10_000,
             direct_groups: 2,
+            direct_ahead_max: 3,
             report_linger_ms: 50,
             durability_stall_ms: 15_000,
             grace_ms: limits::GRACE_MS,
@@ -65,6 +68,7 @@ impl Config {
             first_byte_ms_max: 5_000,
             progress_ms_max: 20_000,
             direct_groups: 8,
+            direct_ahead_max: 28,
             durability_stall_ms: 30_000,
             ..Config::default()
         }

@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) flight_slots: Arc<Semaphore>,
     /// Slots of reads for peers.
     pub(crate) serve_slots: Arc<Semaphore>,
+    /// Groups that direct reads may ask for ahead.
+    pub(crate) ahead_slots: Arc<Semaphore>,
     /// Wakes the supervisor.
     pub(crate) wake: Notify,
     started: Instant,
@@ -103,6 +105,7 @@ impl Core {
             fetch_slots: Arc::new(Semaphore::new(config.fetches_max)),
             flight_slots: Arc::new(Semaphore::new(config.flights_max)),
             serve_slots: Arc::new(Semaphore::new(config.serves_max)),
+            ahead_slots: Arc::new(Semaphore::new(config.direct_ahead_max)),
             wake: Notify::new(),
             started: clock::now(),
             sources: Mutex::default(),

@@ -34,6 +34,8 @@ pub use config::Config;
 pub use handle::Handle;
 
 #[cfg(test)]
+mod direct_test;
+#[cfg(test)]
 mod limits_test;
 #[cfg(test)]
 mod room_test;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use domain::{Digest, NodeId, limits};
+use metadata::handle::ChannelClass;
 use proto::blobs as wire;
 use proto::blobs::blobs_client::BlobsClient;
 use tonic::transport::Channel;
@@ -47,8 +48,9 @@ fn malformed(error: &crate::wire::Malformed) -> SourceError {
     SourceError::Copy(error.to_string())
 }
 
-fn client(cluster: &dyn Cluster, node: NodeId) -> Result<BlobsClient<Channel>, SourceError> {
-    let channel = cluster.channel(node).ok_or_else(|| SourceError::Unreachable("node is not known".to_owned()))?;
+fn client(cluster: &dyn Cluster, node: NodeId, class: ChannelClass) -> Result<BlobsClient<Channel>, SourceError> {
+    let unknown = || SourceError::Unreachable("node is not known".to_owned());
+    let channel = cluster.channel(node, class).ok_or_else(unknown)?;
     Ok(BlobsClient::new(channel).max_decoding_message_size(2 * limits::GROUP_BYTES))
 }
 
@@ -65,12 +67,12 @@ pub(crate) struct RemoteRead {
 pub(crate) async fn read(
     cluster: &dyn Cluster,
     config: &Config,
-    node: NodeId,
+    (node, class): (NodeId, ChannelClass),
     request: ReadRequest,
     size: u64,
 ) -> Result<RemoteRead, SourceError> {
     let first = Duration::from_millis(config.first_byte_ms_max);
-    let mut client = client(cluster, node)?;
+    let mut client = client(cluster, node, class)?;
     let opening = async {
         let reply = client.read(wire::ReadRequest::from(request)).await.map_err(|status| from_status(&status))?;
         let mut stream = reply.into_inner();
@@ -157,7 +159,7 @@ pub(crate) async fn read_many(
 ) -> Result<RemoteBatch, SourceError> {
     let first = Duration::from_millis(config.first_byte_ms_max);
     let request = wire::ReadManyRequest { digests: digests.iter().map(digest_to_wire).collect() };
-    let mut client = client(cluster, node)?;
+    let mut client = client(cluster, node, ChannelClass::Bulk)?;
     let reply = tokio::time::timeout(first, client.read_many(request))
         .await
         .map_err(|_| late("first message", first))?
@@ -185,7 +187,7 @@ pub(crate) async fn urge(
 ) -> Result<Standing, SourceError> {
     let limit = Duration::from_millis(config.first_byte_ms_max);
     let request = wire::UrgeRequest { digests: digests.iter().map(digest_to_wire).collect() };
-    let mut client = client(cluster, node)?;
+    let mut client = client(cluster, node, ChannelClass::Bulk)?;
     let reply = tokio::time::timeout(limit, client.urge(request))
         .await
         .map_err(|_| late("answer", limit))?

@@ -10,7 +10,9 @@ use blobs::handle::{ByteStream, ReadError, Stored};
 use bytes::Bytes;
 use domain::{ByteRange, CopyId, Digest, NodeId, limits};
 use futures_util::{StreamExt, stream};
+use metadata::handle::ChannelClass;
 use metadata::rows;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::{FAR_AHEAD_BYTES, GROUP, UNSETTLED_MAX};
 use crate::core::{Core, stored};
@@ -248,6 +250,20 @@ struct Remote {
     at: u64,
     /// Where it ends.
     end: u64,
+    /// The room that its groups take which are not asked for yet.
+    _ahead: OwnedSemaphorePermit,
+}
+
+/// How far a direct read asks: a few groups at once while there is room, else for the one that it takes at once. A client
+/// that stands still leaves the others unread, and with them the window of the connection.
+fn ahead(core: &Core, start: u64, stop: u64) -> Option<(u64, OwnedSemaphorePermit)> {
+    let groups = (stop - start).div_ceil(GROUP).min(core.config.direct_groups).max(1);
+    let reserve = |groups: u64| {
+        let spare = u32::try_from(groups - 1).ok()?;
+        let permit = core.ahead_slots.clone().try_acquire_many_owned(spare).ok()?;
+        Some((stop.min(start + groups * GROUP), permit))
+    };
+    reserve(groups).or_else(|| reserve(1))
 }
 
 /// Verified groups straight from holders, without staging.
@@ -334,22 +350,24 @@ impl Direct {
         start: u64,
         stop: u64,
     ) -> Result<Bytes, SourceError> {
+        let bad = |detail: &str| SourceError::Copy(detail.to_owned());
         let mut running = core.running(node);
         let reusable = self.remote.as_ref().is_some_and(|remote| remote.at == start);
         if !reusable {
             let with_values = self.values.is_none() && blob.size > GROUP;
-            let ahead = core.config.direct_groups.max(1).saturating_mul(GROUP);
-            let asked = stop.min(start.saturating_add(ahead));
-            let request = ReadRequest { digest, start, end: asked, with_values };
-            let remote = network::read(core.cluster.as_ref(), &core.config, node, request, blob.size).await?;
+            // What is left of an older stream gives its room back first.
+            self.remote = None;
+            let (end, ahead) = ahead(core, start, stop).ok_or_else(|| bad("nothing to ask for"))?;
+            let request = ReadRequest { digest, start, end, with_values };
+            let source = (node, ChannelClass::Direct);
+            let remote = network::read(core.cluster.as_ref(), &core.config, source, request, blob.size).await?;
             if self.values.is_none() {
                 let raw =
                     if with_values { remote.values.clone() } else { Bytes::copy_from_slice(blob.root.as_bytes()) };
                 self.values = Groups::prove(blob.size, &blob.root, raw);
             }
-            self.remote = Some(Remote { node, read: remote, at: start, end: asked });
+            self.remote = Some(Remote { node, read: remote, at: start, end, _ahead: ahead });
         }
-        let bad = |detail: &str| SourceError::Copy(detail.to_owned());
         let values = self.values.as_ref().ok_or_else(|| bad("group values do not lead to the root"))?;
         let remote = self.remote.as_mut().ok_or_else(|| bad("no stream"))?;
         let length = usize::try_from(GROUP.min(stop - start)).expect("a group fits");

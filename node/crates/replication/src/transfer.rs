@@ -10,6 +10,7 @@ use blobs::handle::{Ingest, Pin, PlacedBlob, ReadError};
 use bytes::Bytes;
 use domain::{Digest, NodeId, Revision};
 use metadata::command::HeldCopy;
+use metadata::handle::ChannelClass;
 use runtime::{TaskKind, clock};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
@@ -221,8 +222,8 @@ async fn attempt(
     }
     let with_values = ingest.is_none() && size > GROUP;
     let request = ReadRequest { digest: flight.digest, start, end: size, with_values };
-    let cluster = core.cluster.as_ref();
-    let mut remote = network::read(cluster, &core.config, node, request, size).await.map_err(Attempt::Source)?;
+    let (cluster, source) = (core.cluster.as_ref(), (node, ChannelClass::Bulk));
+    let mut remote = network::read(cluster, &core.config, source, request, size).await.map_err(Attempt::Source)?;
     let ingest = match ingest {
         Some(ingest) => ingest,
         None => {
@@ -236,7 +237,7 @@ async fn attempt(
         // It may have left all of them, and have ended before it could place them: then nothing is left to ask for.
         if ingest.written() < size {
             let request = ReadRequest { start: ingest.written(), with_values: false, ..request };
-            remote = network::read(cluster, &core.config, node, request, size).await.map_err(Attempt::Source)?;
+            remote = network::read(cluster, &core.config, source, request, size).await.map_err(Attempt::Source)?;
         }
     }
     let reader = ingest.reader();

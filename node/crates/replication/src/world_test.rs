@@ -12,7 +12,7 @@ use domain::{Boot, ClusterId, CopyId, Digest, NodeId, RegionId, RepositoryName, 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use metadata::command::{Command, HeldCopy, StoreClaim};
-use metadata::handle::{Applied, ProposeError, Watched};
+use metadata::handle::{Applied, ChannelClass, ProposeError, Watched};
 use metadata::outcome::Outcome;
 use metadata::{rows, view};
 use runtime::{TaskKind, Tasks};
@@ -43,6 +43,14 @@ pub(crate) struct Rows {
     pub(crate) time_ms: u64,
     /// What a node once more believes to be its copy, when it looks the next time.
     pub(crate) outdated: BTreeMap<(Digest, NodeId), CopyId>,
+    /// Nodes whose state lags: they do not know what they hold. And how often each looked for a blob.
+    pub(crate) blind: BTreeSet<NodeId>,
+    pub(crate) looks: BTreeMap<(Digest, NodeId), usize>,
+    /// Round trips to nodes; a millisecond where none is given.
+    pub(crate) round_trips: BTreeMap<NodeId, Duration>,
+    /// Between two nodes there is one connection for each duty, as in a cluster; none = one for each request, so that no
+    /// request goes on with a node that was ended.
+    pub(crate) connections: Option<HashMap<(NodeId, NodeId, ChannelClass), Channel>>,
 }
 
 pub(crate) struct World {
@@ -126,10 +134,14 @@ impl Cluster for Port {
     fn facts(&self, digest: &Digest) -> Result<Facts, view::Error> {
         let mut rows = self.world.rows();
         let outdated = rows.outdated.remove(&(*digest, self.node));
+        let is_blind = rows.blind.contains(&self.node);
+        if is_blind {
+            *rows.looks.entry((*digest, self.node)).or_default() += 1;
+        }
         let holding = rows.holders.range((*digest, NodeId(0))..=(*digest, NodeId(u64::MAX)));
         Ok(Facts {
             blob: rows.blobs.get(digest).cloned(),
-            copy_here: outdated.or_else(|| rows.holders.get(&(*digest, self.node)).copied()),
+            copy_here: outdated.or_else(|| rows.holders.get(&(*digest, self.node)).copied()).filter(|_| !is_blind),
             holders: holding.map(|((_, node), _)| *node).filter(|node| *node != self.node).collect(),
             wanted: rows.wanted.contains(&(self.node, *digest)),
             revision: Revision(rows.reports.len() as u64),
@@ -173,13 +185,21 @@ impl Cluster for Port {
         })
     }
 
-    fn channel(&self, node: NodeId) -> Option<Channel> {
-        let address = *self.world.rows().addresses.get(&node)?;
-        Some(Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy())
+    fn channel(&self, node: NodeId, class: ChannelClass) -> Option<Channel> {
+        let mut rows = self.world.rows();
+        let address = *rows.addresses.get(&node)?;
+        // The windows of a LAN.
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let endpoint = endpoint.initial_stream_window_size(4 << 20).initial_connection_window_size(8 << 20);
+        let connect = || endpoint.connect_lazy();
+        match &mut rows.connections {
+            Some(open) => Some(open.entry((self.node, node, class)).or_insert_with(connect).clone()),
+            None => Some(connect()),
+        }
     }
 
-    fn round_trip(&self, _node: NodeId) -> Option<Duration> {
-        Some(Duration::from_millis(1))
+    fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        Some(self.world.rows().round_trips.get(&node).copied().unwrap_or(Duration::from_millis(1)))
     }
 
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<Applied, ProposeError>> {

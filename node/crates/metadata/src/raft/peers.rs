@@ -146,7 +146,7 @@ pub(crate) fn endpoint(address: &str, class: ChannelClass, timing: &Timing) -> O
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
     Some(match class {
-        ChannelClass::Bulk | ChannelClass::Raft | ChannelClass::Forward => {
+        ChannelClass::Bulk | ChannelClass::Direct | ChannelClass::Raft | ChannelClass::Forward => {
             endpoint.initial_stream_window_size(stream).initial_connection_window_size(connection)
         }
         ChannelClass::Heartbeat => endpoint,
