@@ -1,6 +1,6 @@
 //! What all parts of the room share: ports, flights, measurements, counters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use runtime::{Tasks, clock};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::{Cluster, Facts};
-use crate::config::{Config, REMEMBERED_MAX};
+use crate::config::Config;
 use crate::flight::Flights;
 use crate::handle::FetchError;
 use crate::healing::Health;
 use crate::hints::Hints;
 use crate::network::SourceError;
 use crate::report::Reporter;
+use crate::retries::Retries;
 use crate::sources::{self, Source};
 
 /// Unit: milliseconds.
@@ -51,13 +52,6 @@ pub(crate) struct Standing {
     pub(crate) lacking: Vec<Digest>,
 }
 
-/// When a digest that failed is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Retry {
-    attempts: u32,
-    at_ms: u64,
-}
-
 /// The room's shared state.
 pub(crate) struct Core {
     pub(crate) config: Config,
@@ -79,7 +73,7 @@ pub(crate) struct Core {
     pub(crate) wake: Notify,
     started: Instant,
     sources: Mutex<BTreeMap<NodeId, Source>>,
-    retries: Mutex<HashMap<Digest, Retry>>,
+    retries: Mutex<Retries>,
     hints: Mutex<Hints>,
     /// Copies here known as gone or damaged, and those that did not read.
     pub(crate) health: Mutex<Health>,
@@ -239,15 +233,17 @@ impl Core {
     pub(crate) fn transfer_failed(&self, digest: &Digest, error: &FetchError) {
         self.counters.failures.fetch_add(1, Ordering::Relaxed);
         let most_ms = if matches!(error, FetchError::Unreachable { .. }) { 5_000 } else { 60_000 };
-        let now_ms = self.now_ms();
-        let mut retries = lock(&self.retries);
-        if retries.len() >= REMEMBERED_MAX {
-            retries.retain(|_, retry| retry.at_ms > now_ms);
-        }
-        let retry = retries.entry(*digest).or_default();
-        let delay_ms = (250u64 << retry.attempts.min(12)).min(most_ms);
-        retry.attempts = retry.attempts.saturating_add(1);
-        retry.at_ms = now_ms + delay_ms / 2 + runtime::random::below(delay_ms / 2 + 1);
+        lock(&self.retries).failed(digest, most_ms, self.now_ms());
+    }
+
+    /// A holder answered a batch and did not bring this blob, whose transfer was said to have failed.
+    pub(crate) fn pass_over(&self, digest: &Digest, node: NodeId) {
+        lock(&self.retries).pass_over(digest, node);
+    }
+
+    /// Leaves out the holders that did not bring it.
+    pub(crate) fn keep_willing(&self, digest: &Digest, holders: &mut Vec<NodeId>) {
+        lock(&self.retries).keep_willing(digest, holders);
     }
 
     pub(crate) fn transfer_done(&self, digest: &Digest) {
@@ -256,7 +252,7 @@ impl Core {
     }
 
     pub(crate) fn retry_at_ms(&self, digest: &Digest) -> u64 {
-        lock(&self.retries).get(digest).map_or(0, |retry| retry.at_ms)
+        lock(&self.retries).at_ms(digest)
     }
 
     /// Somebody waits for these blobs.

@@ -24,6 +24,7 @@ mod network;
 mod plan;
 mod reader;
 mod report;
+mod retries;
 mod server;
 mod sources;
 mod transfer;

@@ -84,6 +84,10 @@ pub(crate) fn launch_batch(core: &Arc<Core>, departed: Vec<Departed>, source: No
                 &departed.flight.digest,
                 &FetchError::Unreachable { digest: departed.flight.digest, detail: detail.to_owned() },
             );
+            // A holder that answered and did not bring it would not bring it the next time either.
+            if !matches!(result, Err(SourceError::Unreachable(_))) {
+                core.pass_over(&departed.flight.digest, source);
+            }
             departed.flight.end(End::Failed(error));
         }
         core.wake.notify_one();
@@ -337,7 +341,13 @@ async fn carry_batch(core: &Arc<Core>, waiting: &mut Vec<Departed>, source: Node
         let core = core.clone();
         let tasks = core.tasks.clone();
         // Settling waits for a quorum; the stream goes on meanwhile.
-        tasks.spawn(TaskKind::Transfer, "settle small", async move { arrive(&core, &departed, landed).await });
+        tasks.spawn(TaskKind::Transfer, "settle small", async move {
+            let has_failed = landed.is_err();
+            arrive(&core, &departed, landed).await;
+            if has_failed {
+                core.pass_over(&departed.flight.digest, source);
+            }
+        });
     }
     Ok(())
 }

@@ -85,7 +85,10 @@ async fn round(core: &Arc<Core>, window: &mut Window, changed: bool) -> Result<O
     let now_ms = core.now_ms();
     let in_flight = core.flights.digests();
     refill(core, window, &in_flight, changed).await?;
-    let close = close_candidates(core, window, &in_flight, slots).await?;
+    let mut close = close_candidates(core, window, &in_flight, slots).await?;
+    for candidate in &mut close {
+        core.keep_willing(&candidate.digest, &mut candidate.holders);
+    }
     let sources = measured(core, &close);
     let plan = plan::plan(&Input { now_ms, candidates: &close, in_flight: &in_flight, sources: &sources, slots });
     let begun = act(core, plan.actions);
