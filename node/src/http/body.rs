@@ -165,19 +165,19 @@ impl Drop for RequestBody {
     }
 }
 
-/// An answer's body that keeps its place among the requests at work until it is sent.
-pub(super) struct Guarded {
+/// An answer's body that keeps something until it is sent: its place among the requests at work, or a note of itself.
+pub(super) struct Guarded<G> {
     body: Body,
-    _permit: OwnedSemaphorePermit,
+    _guard: G,
 }
 
-impl Guarded {
-    pub(super) fn new(body: Body, permit: OwnedSemaphorePermit) -> Self {
-        Guarded { body, _permit: permit }
+impl<G> Guarded<G> {
+    pub(super) fn new(body: Body, guard: G) -> Self {
+        Guarded { body, _guard: guard }
     }
 }
 
-impl http_body::Body for Guarded {
+impl<G: Unpin> http_body::Body for Guarded<G> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -5,12 +5,12 @@
 
 use axum::body::Body;
 use domain::Digest;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use registry::{ReadFault, WriteFault, blob, content_range, listing, manifest, referrers, upload};
 use replication::handle::FetchError;
 use serde_json::{Value, json};
 
-use super::headers::OUTCOME;
+use super::headers::{self, OUTCOME};
 
 /// Codes of errors. On 4xx only those of the specification; the last two on 5xx.
 ///
@@ -140,19 +140,25 @@ impl Failure {
 
     /// The response. On HEAD its body is left out on the way.
     pub(super) fn into_response(self) -> Response<Body> {
+        let status = self.status;
+        let (headers, body) = self.into_parts();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The response's headers and body.
+    pub(super) fn into_parts(self) -> (HeaderMap, String) {
         let code = self.code.text();
         let entry = |Entry { message, detail }: Entry| json!({ "code": code, "message": message, "detail": detail });
         let errors: Vec<Value> = self.entries.into_iter().map(entry).collect();
         let body = json!({ "errors": errors }).to_string();
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
-        for (name, value) in self.headers {
-            response.headers_mut().insert(name, value);
-        }
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        *response.body_mut() = Body::from(body);
-        response
+        let mut headers: HeaderMap = self.headers.into_iter().collect();
+        headers.insert(headers::API_VERSION, headers::API_VERSION_VALUE);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        (headers, body)
     }
 
     #[cfg(test)]

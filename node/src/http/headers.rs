@@ -7,11 +7,13 @@ use bytes::Bytes;
 use domain::{RegionName, Revision};
 use futures_util::stream;
 use http::response::Builder;
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use registry::{AsOf, Asked, Consistency};
 
 use super::error::{Code, Failure};
 
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(super) const API_VERSION_VALUE: HeaderValue = HeaderValue::from_static("registry/2.0");
 pub(super) const REGION: HeaderName = HeaderName::from_static("longshore-region");
 pub(super) const NODE: HeaderName = HeaderName::from_static("longshore-node");
 pub(super) const REVISION: HeaderName = HeaderName::from_static("longshore-revision");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use domain::limits::REQUEST_HEAD_BYTES_MAX;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use runtime::{TaskKind, Tasks};
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use super::Settings;
+use super::body::Guarded;
+use super::refused::{Answers, Spoken};
 
 /// Longest time for a request's head, idle time before it included.
 const HEAD_MAX: Duration = Duration::from_mins(2);
@@ -97,11 +100,16 @@ async fn connection(stream: TcpStream, routes: Router, write_stall_max: Duration
     if let Err(error) = prepare(&stream) {
         tracing::debug!(error = %error, "connection without nodelay or keepalive");
     }
-    let service = TowerToHyperService::new(routes);
+    let (routes, answers) = (TowerToHyperService::new(routes), Answers::new());
+    let stream = Spoken::new(Watched::new(stream, write_stall_max), answers.clone());
+    let service = service_fn(move |request| {
+        let (open, answered) = (answers.open(), routes.call(request));
+        async move { answered.await.map(|response| response.map(|body| Guarded::new(body, open))) }
+    });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
-    let mut serving =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, write_stall_max)), service));
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.max_buf_size(REQUEST_HEAD_BYTES_MAX).max_header_size(REQUEST_HEAD_BYTES_MAX);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         () = ended.cancelled() => {

@@ -16,6 +16,7 @@ mod manifests;
 mod paging;
 mod query;
 mod referrers;
+mod refused;
 mod route;
 mod tags;
 mod uploads;
@@ -27,7 +28,7 @@ use axum::Router;
 use axum::body::Body;
 use domain::RepositoryName;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use metadata::handle::Origin;
 use registry::{Asked, Handle};
 use runtime::Tasks;
@@ -175,8 +176,7 @@ async fn respond(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
 
 /// Every answer names the protocol, errors too.
 fn mark(response: &mut Response<Body>) {
-    let name = HeaderName::from_static("docker-distribution-api-version");
-    response.headers_mut().insert(name, HeaderValue::from_static("registry/2.0"));
+    response.headers_mut().insert(headers::API_VERSION, headers::API_VERSION_VALUE);
 }
 
 async fn answer(door: &Arc<Door>, parts: Parts, body: RequestBody) -> Result<Response<Body>, Failure> {

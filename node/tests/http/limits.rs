@@ -87,6 +87,31 @@ async fn heads(world: &World) {
     // Where more is on its way than is read, the reset may overtake the answer.
     let refused = with(300_000).await;
     assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 431 "), "{refused}");
+    // What the HTTP library refuses by itself has the shape of every other error, on a used connection too.
+    let ask = |line: &str, more: &str| format!("GET {line} HTTP/1.1\r\nhost: example.com\r\n{more}\r\n");
+    let long = format!("/v2/{}", "x".repeat(70_000));
+    let lines: String = (0..150).map(|at| format!("x{at}: y\r\n")).collect();
+    let large = format!("x: {}\r\n", "x".repeat(70_000));
+    for (request, status) in [
+        (ask("/v2/", &large), 431),
+        (ask("/v2/", &lines), 431),
+        (ask(&long, ""), 431),
+        (ask("/v2/\u{1}/tags/list", ""), 400),
+    ] {
+        for used in [false, true] {
+            let mut stream = TcpStream::connect(world.door(0)).await.unwrap();
+            if used {
+                let first = exchange(&mut stream, ask("/v2/", ""), "{}").await;
+                assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+            }
+            let answer = exchange(&mut stream, &request, "]}").await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(head.contains("docker-distribution-api-version: registry/2.0"), "{answer}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["errors"][0]["code"], "UNSUPPORTED", "{answer}");
+        }
+    }
 }
 
 /// A client that stops sending does not hold its session for ever.
