@@ -7,13 +7,14 @@ mod limits;
 mod rows_blobs;
 mod rows_lists;
 mod rows_manifests;
+mod rows_records;
 mod rows_uploads;
 mod world;
 
 use std::time::Duration;
 
 use node::http::Settings;
-use world::World;
+use world::{Manner, World};
 
 async fn every_row(world: &World) {
     rows_blobs::all(world).await;
@@ -26,6 +27,43 @@ async fn every_row(world: &World) {
 async fn one_region_keeps_every_row() {
     let world = World::start(1).await;
     every_row(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closing_put_is_answered_though_its_copy_gave_way() {
+    let world = World::start(1).await;
+    rows_records::given_way(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_post_leaves_nothing() {
+    let world = World::start(1).await;
+    rows_records::refused(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_owner_is_not_waited_for_where_the_answer_is_known() {
+    let registry = registry::Config { owner_wait_max: Duration::from_mins(10), ..registry::Config::default() };
+    let world = World::start_as(2, Manner { registry, ..Manner::default() }).await;
+    rows_uploads::closed_without_the_owner(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_that_was_sent_is_not_called_undone() {
+    let world = World::start(2).await;
+    rows_uploads::cancelled_at_a_silent_owner(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_without_a_row_are_swept_again_and_again() {
+    let replication = replication::Config { sweep_after_ms: 200, ..replication::Config::default() };
+    let world = World::start_as(1, Manner { replication, ..Manner::default() }).await;
+    rows_records::swept(&world).await;
     world.stop().await;
 }
 

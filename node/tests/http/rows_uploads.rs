@@ -299,3 +299,27 @@ pub(crate) async fn owner_gone(world: &World) {
         put.send().await.error(503, "UNAVAILABLE");
     }
 }
+
+/// The answer to a closing PUT is in the state of every region, also when the owner does not answer.
+pub(crate) async fn closed_without_the_owner(world: &World) {
+    let (owner, content) = (1, bytes(12, 5000));
+    let begun = world.ask_at(owner, "POST", "/v2/o/two/blobs/uploads/").send().await.expect(202).location();
+    let url = format!("{begun}?digest={}", digest(&content));
+    world.ask_at(0, "PUT", &url).body(content.clone()).send().await.expect(201);
+    world.hold(owner, "Sessions/Status");
+    world.ask_at(0, "PUT", &url).body(content.clone()).send().await.expect(201);
+    world.ask_at(0, "PUT", &url).send().await.expect(201);
+    world.hold(owner, "");
+}
+
+/// What was sent to an owner may happen once it goes on.
+pub(crate) async fn cancelled_at_a_silent_owner(world: &World) {
+    let owner = 1;
+    let open = world.ask_at(owner, "POST", "/v2/o/three/blobs/uploads/").send().await.expect(202).location();
+    world.hold(owner, "Sessions/Cancel");
+    let answer = world.ask_at(0, "DELETE", &open).send().await.error(504, "UNKNOWN");
+    answer.has("longshore-outcome", "unknown");
+    world.hold(owner, "");
+    let again = world.ask_at(0, "DELETE", &open).send().await;
+    assert!([204, 404].contains(&again.status), "{again:?}");
+}

@@ -12,6 +12,7 @@ use metadata::handle::Origin;
 use node::http::Settings;
 use runtime::{TaskKind, Tasks};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::client::{Answer, Asking};
@@ -24,7 +25,18 @@ struct Node {
     door: SocketAddr,
     peer: SocketAddr,
     metadata: metadata::Handle,
+    blobs: blobs::Handle,
+    /// The end of the path of calls between nodes that it takes in and leaves lying.
+    held: watch::Sender<&'static str>,
     tasks: Tasks,
+}
+
+/// How the regions behave.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    pub(crate) door: Settings,
+    pub(crate) registry: registry::Config,
+    pub(crate) replication: replication::Config,
 }
 
 /// The regions, and whose turn it is.
@@ -41,12 +53,16 @@ impl World {
     }
 
     /// Regions whose HTTP doors have these limits.
-    pub(crate) async fn start_with(regions: usize, settings: Settings) -> Self {
+    pub(crate) async fn start_with(regions: usize, door: Settings) -> Self {
+        World::start_as(regions, Manner { door, ..Manner::default() }).await
+    }
+
+    pub(crate) async fn start_as(regions: usize, manner: Manner) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Node> = Vec::new();
         for name in &NAMES[..regions] {
             let member = nodes.first().map(|node| node.peer);
-            nodes.push(node(root.path(), name, member, settings).await);
+            nodes.push(node(root.path(), name, member, manner.clone()).await);
         }
         let world = World { nodes, next: AtomicUsize::new(0), client: Tasks::new(), _root: root };
         world.until_ready().await;
@@ -84,6 +100,19 @@ impl World {
     pub(crate) async fn kill(&self, region: usize) {
         self.nodes[region].tasks.cancel();
         self.nodes[region].metadata.shutdown().await;
+    }
+
+    /// Calls whose path ends so lie at a region until the next word; all go on after an empty one.
+    pub(crate) fn hold(&self, region: usize, calls: &'static str) {
+        self.nodes[region].held.send_replace(calls);
+    }
+
+    pub(crate) fn blobs(&self, region: usize) -> &blobs::Handle {
+        &self.nodes[region].blobs
+    }
+
+    pub(crate) fn metadata(&self, region: usize) -> &metadata::Handle {
+        &self.nodes[region].metadata
     }
 
     pub(crate) fn regions(&self) -> usize {
@@ -135,7 +164,8 @@ impl World {
     }
 }
 
-async fn node(root: &Path, name: &str, member: Option<SocketAddr>, settings: Settings) -> Node {
+async fn node(root: &Path, name: &str, member: Option<SocketAddr>, manner: Manner) -> Node {
+    let Manner { door: settings, registry: registry_config, replication } = manner;
     let (peers, doors) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (peer, door) = (peers.local_addr().unwrap(), doors.local_addr().unwrap());
@@ -172,17 +202,25 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, settings: Set
     };
     let store = blobs::Config::new(store, metadata.identity().cluster, folder.join("index"));
     let blobs = blobs::Handle::open(store, tasks.clone()).await.unwrap();
-    let replication =
-        replication::Handle::start(replication::Config::default(), metadata.clone(), blobs.clone(), tasks.clone());
-    let config = registry::Config::default();
-    let registry = registry::Handle::start(config, metadata.clone(), blobs, replication.clone(), tasks.clone());
+    let replication = replication::Handle::start(replication, metadata.clone(), blobs.clone(), tasks.clone());
+    let registry =
+        registry::Handle::start(registry_config, metadata.clone(), blobs.clone(), replication.clone(), tasks.clone());
     let mut routes = tonic::service::RoutesBuilder::default();
     metadata.add_services(&mut routes);
     replication.add_services(&mut routes);
     registry.add_services(&mut routes);
+    let (held, holds) = watch::channel("");
+    let hold = axum::middleware::from_fn(move |request: axum::extract::Request, next: axum::middleware::Next| {
+        let (mut holds, path) = (holds.clone(), request.uri().path().to_owned());
+        async move {
+            let _ = holds.wait_for(|calls| calls.is_empty() || !path.ends_with(calls)).await;
+            next.run(request).await
+        }
+    });
+    let routes = tonic::service::Routes::from(routes.routes().into_axum_router().layer(hold));
     let stop = tasks.token();
     tasks.spawn(TaskKind::Door, "peer door", async move {
-        let server = tonic::transport::Server::builder().add_routes(routes.routes());
+        let server = tonic::transport::Server::builder().add_routes(routes);
         server.serve_with_incoming_shutdown(TcpListenerStream::new(peers), stop.cancelled_owned()).await.unwrap();
     });
     let routes = node::http::router(registry, settings, tasks.clone());
@@ -191,5 +229,5 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, settings: Set
         "http door",
         node::http::serve(doors, routes, settings, tasks.token(), tasks.clone()),
     );
-    Node { door, peer, metadata, tasks }
+    Node { door, peer, metadata, blobs, held, tasks }
 }

@@ -68,6 +68,13 @@ impl Pins {
     }
 }
 
+impl Pin {
+    /// Which copy is pinned.
+    pub fn copy(&self) -> (Digest, CopyId) {
+        self.key
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut table = self.pins.table();

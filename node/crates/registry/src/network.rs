@@ -1,7 +1,8 @@
 //! Sessions that live on another node: requests passed on to it, with flow control end to end.
 //!
-//! Before a body is sent the owner is asked for the session's offset, within `owner_wait_max`: an owner that cannot be
-//! reached costs the client no bytes, and a wrong offset is answered before they cross an ocean.
+//! Before the owner is told to change anything it is asked for the session's offset, within `owner_wait_max`: an owner
+//! that cannot be reached costs the client no bytes and nothing is left to happen later, and a wrong offset is answered
+//! before a body crosses an ocean.
 //!
 //! The owner acts at the end of a body and not before: when the link breaks earlier, it goes back to where the session
 //! was, and the client is told that nothing was done. Only a link that breaks after the end leaves the outcome unknown.
@@ -32,6 +33,10 @@ const MESSAGE_BYTES: usize = domain::limits::BULK_MESSAGE_BYTES;
 const STALL_MAX: Duration = Duration::from_secs(15);
 /// Longest wait for the answer once the whole body was taken: the owner may have to hash it again and to commit.
 const ANSWER_WAIT_MAX: Duration = Duration::from_mins(5);
+/// Longest wait for the answer to a cancellation: more than the owner lets it wait for its turn.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(12);
+/// Longest wait for the owner where the answer to a closing PUT is known without it, should it not answer.
+const DISPENSABLE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) struct Remote {
     client: SessionsClient<Channel>,
@@ -50,6 +55,11 @@ impl Remote {
 
     pub(crate) fn in_region(self, owner: RegionName) -> Self {
         Remote { owner, ..self }
+    }
+
+    /// The owner is asked because it may know better, and not waited for when it is silent.
+    pub(crate) fn dispensable(self) -> Self {
+        Remote { wait_max: self.wait_max.min(DISPENSABLE_WAIT_MAX), ..self }
     }
 
     fn unreachable(&self) -> Error {
@@ -144,8 +154,13 @@ impl Sessions for Remote {
     }
 
     async fn cancel(&self, id: SessionId, repository: &RepositoryName) -> Result<bool, Error> {
+        self.status(id, repository).await?;
         let mut client = self.client.clone();
-        match self.ask(client.cancel(wire::session_request(id.key, repository))).await? {
+        let call = client.cancel(wire::session_request(id.key, repository));
+        let answered = tokio::time::timeout(CANCEL_WAIT_MAX, call).await;
+        // It was sent, so it may be done now or once the owner goes on.
+        let Ok(Ok(response)) = answered else { return Err(WriteFault::Unknown.into()) };
+        match read(response.into_inner())? {
             Answer::Cancelled(known) => Ok(known),
             Answer::Offset(_) | Answer::Recorded(_) => Err(unexpected()),
         }

@@ -2,7 +2,7 @@
 //!
 //! A pin goes when its proposal was applied or refused. Where the outcome is not known, or the proposal may be made
 //! again by the session's next closing PUT, it stays here, and goes once the session is gone and the proposal has
-//! fallen below the request horizon.
+//! fallen below the request horizon. The bytes go with it, unless they were recorded.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use blobs::handle::{Pin, SessionKey, UploadError};
+use domain::{CopyId, Digest};
 use metadata::handle::Demand;
+use metadata::view::{self, View};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::ReadFault;
@@ -29,8 +31,7 @@ pub(crate) struct Pins {
 
 #[derive(Debug)]
 struct Held {
-    /// Kept only to be dropped.
-    _pin: Pin,
+    pin: Pin,
     /// Cluster time when it was last held. Unit: milliseconds.
     at_ms: u64,
 }
@@ -38,11 +39,12 @@ struct Held {
 impl Pins {
     pub(crate) fn hold(&self, session: SessionKey, pin: Pin, now_ms: u64) {
         // One pin a session is enough: a retry pins the same copy again.
-        self.lock().insert(session, Held { _pin: pin, at_ms: now_ms });
+        self.lock().insert(session, Held { pin, at_ms: now_ms });
     }
 
-    pub(crate) fn release(&self, session: SessionKey) {
-        self.lock().remove(&session);
+    /// Says which copy was pinned.
+    pub(crate) fn release(&self, session: SessionKey) -> Option<(Digest, CopyId)> {
+        self.lock().remove(&session).map(|held| held.pin.copy())
     }
 
     /// Sessions pinned since before `before_ms`.
@@ -70,16 +72,38 @@ pub(crate) async fn run(handle: Handle, stop: CancellationToken) {
 
 /// A pin goes once its session is gone and a proved state says that its proposal is too old to be applied.
 async fn settle(handle: &Handle) -> Result<(), ReadFault> {
-    let time_ms = |meta: Option<metadata::rows::Meta>| meta.map_or(0, |meta| meta.cluster_time_ms);
-    let local_ms = time_ms(handle.metadata().local()?.meta()?);
+    let local_ms = time_ms(&handle.metadata().local()?)?;
     if handle.pins().older_than(local_ms.saturating_sub(SETTLED_MS)).is_empty() {
         return Ok(());
     }
-    let now_ms = time_ms(handle.view(Demand::Strict, None).await?.meta()?);
+    let view = handle.view(Demand::Strict, None).await?;
+    let now_ms = time_ms(&view)?;
     for session in handle.pins().older_than(now_ms.saturating_sub(SETTLED_MS)) {
-        if matches!(handle.blobs().upload_status(session).await, Err(UploadError::Unknown)) {
-            handle.pins().release(session);
+        if matches!(handle.blobs().upload_status(session).await, Err(UploadError::Unknown))
+            && let Some((digest, copy)) = handle.pins().release(session)
+        {
+            take_back(handle, &view, digest, copy).await;
         }
     }
     Ok(())
+}
+
+fn time_ms(view: &View) -> Result<u64, view::Error> {
+    Ok(view.meta()?.map_or(0, |meta| meta.cluster_time_ms))
+}
+
+/// Deletes a copy that was placed and, as the view says, not recorded. Its proposal must be settled in that view. What
+/// goes wrong here is left to the sweep of unknown copies.
+pub(crate) async fn take_back(handle: &Handle, view: &View, digest: Digest, copy: CopyId) {
+    // Once claimed nobody proposes it any more; while it is pinned somebody may.
+    let Some(removal) = handle.blobs().claim_removal(digest, copy) else { return };
+    let removed = match view.copy_in(&digest, handle.blobs().store()) {
+        Ok(Some(held)) if held == copy => return,
+        Ok(_) => handle.blobs().delete_claimed(removal).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match removed {
+        Ok(()) => tracing::debug!(%digest, %copy, "bytes of an upload that was not recorded are deleted"),
+        Err(error) => tracing::warn!(%digest, %copy, error, "bytes of an upload that was not recorded stay for now"),
+    }
 }

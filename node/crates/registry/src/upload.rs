@@ -17,6 +17,7 @@ use crate::fault::{self, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
 use crate::local::Local;
 use crate::network::Remote;
+use crate::pins;
 use crate::read::Asked;
 use crate::session_id::SessionId;
 
@@ -251,7 +252,9 @@ impl Handle {
         self.to_the_end("upload whole blob", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
     }
 
+    /// Ends a session that nobody knows of and whose proposal was refused, or never made, and takes its bytes back.
     async fn abandon(&self, id: SessionId, repository: &RepositoryName) {
+        let placed = self.blobs().upload_status(id.key).await.ok().and_then(|status| status.placed);
         // A session that failed in its last step may be gone already.
         match self.blobs().cancel_upload(id.key).await {
             Ok(_) | Err(UploadError::Unknown) => {}
@@ -260,6 +263,14 @@ impl Handle {
             }
         }
         self.pins().release(id.key);
+        let Some(placed) = placed else { return };
+        match self.metadata().local() {
+            Ok(view) => pins::take_back(self, &view, placed.digest, placed.copy).await,
+            // The sweep of unknown copies finds it.
+            Err(error) => {
+                tracing::warn!(repo = %repository, digest = %placed.digest, error = %error, "bytes of a failed upload stay for now")
+            }
+        }
     }
 
     /// A session's durable offset.
@@ -300,6 +311,9 @@ impl Handle {
         let closed = match self.owner(id).await {
             Ok(Owner::Here(local)) => local.close(id, repository, closing).await,
             Ok(Owner::There(remote)) => {
+                // A digest that is linked already may be that of a session which is still open, for other bytes; only
+                // its owner can tell, if it answers.
+                let remote = if self.is_linked_here(repository, &digest) { remote.dispensable() } else { *remote };
                 let repository = repository.clone();
                 let step = async move { remote.close(id, &repository, closing).await };
                 self.to_the_end("pass on closing chunk", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
@@ -307,11 +321,16 @@ impl Handle {
             Err(error) => Err(error),
         };
         match closed {
-            Err(error @ (Error::Unknown | Error::OwnerUnreachable { .. } | Error::Write(WriteFault::Unknown))) => {
-                self.closed_before(repository, digest, error).await
-            }
+            Err(error) if error.may_follow_success() => self.closed_before(repository, digest, error).await,
             other => other,
         }
+    }
+
+    /// Whether the state here, new or not, would answer a closing PUT that lost its session.
+    fn is_linked_here(&self, repository: &RepositoryName, digest: &Digest) -> bool {
+        let grace_ms = self.config().grace_ms;
+        let found = self.metadata().local().and_then(|view| blob::dependable(&view, repository, digest, grace_ms));
+        found.is_ok_and(|row| row.is_some())
     }
 
     /// Ends a session and frees its staging.
@@ -419,6 +438,23 @@ impl Error {
     /// Whether a session that nobody knows of may go. One whose proposal is in doubt must stay.
     fn has_no_further_use(&self) -> bool {
         !matches!(self, Error::Write(WriteFault::Unknown))
+    }
+
+    /// Whether a closing PUT that was successful before may get this when it is sent again. A refusal too: its copy may
+    /// have been recorded, and given way to that of another upload since.
+    fn may_follow_success(&self) -> bool {
+        match self {
+            Error::Unknown | Error::OwnerUnreachable { .. } => true,
+            Error::Write(fault) => matches!(fault, WriteFault::Unknown | WriteFault::Internal { .. }),
+            Error::Offset { .. }
+            | Error::Body { .. }
+            | Error::Length { .. }
+            | Error::Digest(_)
+            | Error::TooMany
+            | Error::Full { .. }
+            | Error::Storage { .. }
+            | Error::Read(_) => false,
+        }
     }
 }
 

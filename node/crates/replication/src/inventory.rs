@@ -26,7 +26,8 @@ const LOST_MAX: usize = 10_000;
 /// Before sweeping is tried again when no quorum could be asked. Unit: milliseconds.
 const RETRY_MS: u64 = 30_000;
 
-/// Compares once at the start, then whenever it is asked to; sweeps once.
+/// Compares once at the start, then whenever it is asked to; sweeps again and again, for an upload may leave a copy
+/// without a row at any time.
 pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
     let work = async {
         metadata.opened().await;
@@ -38,10 +39,12 @@ pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
             }
         };
         let sweeping = async {
-            tokio::time::sleep(Duration::from_millis(core.config.sweep_after_ms)).await;
-            while let Err(error) = sweep(&core, &metadata).await {
-                info!(error = %error, "sweeping of unknown copies waits");
-                tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+            loop {
+                tokio::time::sleep(Duration::from_millis(core.config.sweep_after_ms)).await;
+                while let Err(error) = sweep(&core, &metadata).await {
+                    info!(error = %error, "sweeping of unknown copies waits");
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                }
             }
         };
         tokio::join!(again, sweeping);
@@ -56,13 +59,11 @@ pub(crate) async fn run(core: Arc<Core>, metadata: metadata::Handle) {
 async fn compare(core: &Arc<Core>, metadata: &metadata::Handle) {
     loop {
         match find_lost(core, metadata).await {
-            Ok(true) => tokio::time::sleep(Duration::from_millis(RETRY_MS)).await,
+            Ok(true) => {}
             Ok(false) => return,
-            Err(error) => {
-                warn!(error = %error, "own copies could not be compared with the rows");
-                return;
-            }
+            Err(error) => warn!(error = %error, "own copies could not be compared with the rows, it is tried again"),
         }
+        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
     }
 }
 
