@@ -130,3 +130,39 @@ async fn all_regions_killed_at_once_start_again_with_everything_acknowledged() {
     }
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_of_blobs_that_outlived_its_node_counts_again() {
+    let seed = scale::seed("show14 disk");
+    // Only what somebody waits for leaves the region: its copy is the last one.
+    let settings = vec![("replication.bandwidth", "\"1MiB/s\"".to_owned())];
+    let mut cluster = Cluster::unborn(3, Options { durability: "local", settings, ..Options::default() }).await;
+    let disk = cluster.directory().join("disk");
+    cluster.configure(2, &[("storage.blobs", format!("{:?}", disk.display().to_string()))]);
+    for index in 0..3 {
+        cluster.restart(index);
+    }
+    cluster.init(0).await;
+    cluster.join(1, 0, None).await;
+    cluster.join(2, 0, None).await;
+    cluster.await_ready().await;
+    let image = Image::new(seed, &[32 * PIECE, 1000]);
+    cluster.at(2).push_image("team/app", "v1", &image).await.expect("a healthy region takes a push");
+    cluster.destroy(2);
+    // Minted, and away again: the others do all that they would do about a lost store.
+    cluster.rejoin(2, 0).await;
+    cluster.kill(2);
+    for round in 0..scale::scaled(20, 50) {
+        let other = Image::new(seed + 1 + round, &[1000]);
+        let pushed = cluster.at(0).push_image_patiently("team/other", "v1", &other, PATIENCE).await;
+        pushed.expect("two of three regions take pushes");
+        wait::breath().await;
+    }
+    cluster.restart(2);
+    cluster.await_ready().await;
+    for index in 0..3 {
+        let pulled = cluster.at(index).pull_image_patiently("team/app", "v1", &image, PATIENCE).await;
+        pulled.unwrap_or_else(|trouble| panic!("region {index}: {trouble:?}"));
+    }
+    cluster.finish().await;
+}
