@@ -177,6 +177,9 @@ pub(crate) struct Join {
     /// Id of the node of that region which this one replaces; its store counts as lost
     #[arg(long, value_name = "NODE", conflicts_with = "attach")]
     pub(crate) replace: Option<u64>,
+    /// Replace the node though it is up
+    #[arg(long, requires = "replace")]
+    pub(crate) yes: bool,
     /// Return as soon as the node is a member, without waiting for its region to be ready
     #[arg(long)]
     pub(crate) no_wait: bool,

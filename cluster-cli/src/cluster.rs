@@ -81,6 +81,13 @@ pub(crate) struct Member {
     pub(crate) unreachable: Option<String>,
 }
 
+impl Member {
+    /// Whether the node answers, as the one it is in the rows.
+    pub(crate) fn answers(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.node == self.node)
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Node {

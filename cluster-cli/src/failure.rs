@@ -80,13 +80,31 @@ pub(crate) fn explain(error: &std::io::Error) -> String {
         std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
         std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
         std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
-        kind => kind.to_string(),
+        std::io::ErrorKind::AlreadyExists => "something of that name is there already".to_owned(),
+        std::io::ErrorKind::NotADirectory => "a part of the path is a file".to_owned(),
+        std::io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        // The system's own words, without its number.
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn system_errors_are_told_in_words() {
+        use std::io::{Error, ErrorKind};
+        assert_eq!(explain(&Error::from(ErrorKind::ConnectionRefused)), "nothing listens there");
+        assert_eq!(explain(&Error::from_raw_os_error(5)), "input/output error");
+        assert_eq!(
+            explain(&Error::other("failed to lookup address information")),
+            "failed to lookup address information"
+        );
+    }
 
     #[test]
     fn three_parts_are_told_in_order() {

@@ -20,10 +20,19 @@ use crate::wire::{cluster_from_wire, known, node_from_wire};
 type Client = AdminClient<Channel>;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-const READ_DEADLINE: Duration = Duration::from_secs(5);
 const WRITE_DEADLINE: Duration = Duration::from_secs(40);
+const READ: Call = Call { deadline: Duration::from_secs(5), changes: false };
+const WRITE: Call = Call { deadline: WRITE_DEADLINE, changes: true };
 /// Metadata key of what to do next (proto/admin.proto).
 const NEXT: &str = "longshore-next-bin";
+
+/// What kind of question is asked.
+#[derive(Clone, Copy)]
+struct Call {
+    deadline: Duration,
+    /// Whether a connection that broke may have changed something.
+    changes: bool,
+}
 
 /// Nodes to ask, in order.
 #[derive(Clone, Debug)]
@@ -81,7 +90,7 @@ impl Endpoints {
     /// The cluster, as the first node that answers sees it.
     pub(crate) async fn cluster(&self) -> Result<Cluster, Failure> {
         let ask = |mut client: Client| async move { client.cluster_status(ClusterStatusRequest {}).await };
-        let answer = self.ask(READ_DEADLINE, ask).await?.into_inner();
+        let answer = self.ask(READ, ask).await?.into_inner();
         Ok(cluster_from_wire(answer))
     }
 
@@ -95,7 +104,7 @@ impl Endpoints {
         #[rustfmt::skip]
         let LeaveResponse {
             revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total,
-        } = self.ask(WRITE_DEADLINE, ask).await?.into_inner();
+        } = self.ask(WRITE, ask).await?.into_inner();
         let examples = examples.into_iter().map(|copy| (copy.digest, copy.bytes)).collect();
         #[rustfmt::skip]
         let departure = Departure {
@@ -111,7 +120,7 @@ impl Endpoints {
             let request = request.clone();
             async move { client.set_policy(request).await }
         };
-        Ok(self.ask(WRITE_DEADLINE, ask).await?.into_inner().revision)
+        Ok(self.ask(WRITE, ask).await?.into_inner().revision)
     }
 
     /// All policies.
@@ -123,7 +132,7 @@ impl Endpoints {
             sparse,
             immutable_tags,
         };
-        Ok(self.ask(READ_DEADLINE, ask).await?.into_inner().policies.into_iter().map(show).collect())
+        Ok(self.ask(READ, ask).await?.into_inner().policies.into_iter().map(show).collect())
     }
 
     /// Hands leadership over; gives the node that leads then, as far as known.
@@ -133,11 +142,11 @@ impl Endpoints {
             let request = request.clone();
             async move { client.transfer_leader(request).await }
         };
-        Ok(known(self.ask(WRITE_DEADLINE, ask).await?.into_inner().leader))
+        Ok(known(self.ask(WRITE, ask).await?.into_inner().leader))
     }
 
     /// Asks one node after the other until one answers for good or refuses.
-    async fn ask<T, F, R>(&self, deadline: Duration, call: F) -> Result<T, Failure>
+    async fn ask<T, F, R>(&self, kind: Call, call: F) -> Result<T, Failure>
     where
         F: Fn(Client) -> R,
         R: Future<Output = Result<T, Status>>,
@@ -146,15 +155,16 @@ impl Endpoints {
         for (position, endpoint) in self.list.iter().enumerate() {
             let status = match connect(endpoint).await {
                 Err(why) => Status::unavailable(why),
-                Ok(client) => match tokio::time::timeout(deadline, call(client)).await {
+                Ok(client) => match tokio::time::timeout(kind.deadline, call(client)).await {
                     Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(status)) if is_of_the_transport(&status) && !kind.changes => Status::unavailable(NO_DOOR),
                     Ok(Err(status)) => status,
-                    Err(_) => Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs())),
+                    Err(_) => Status::deadline_exceeded(format!("no answer within {} s", kind.deadline.as_secs())),
                 },
             };
             // Only what certainly changed nothing is asked of the next one.
-            if status.code() != Code::Unavailable {
-                return Err(from_status(&status));
+            if status.code() != Code::Unavailable || is_of_the_transport(&status) {
+                return Err(at(endpoint, &status));
             }
             let next = self.list.get(position + 1);
             if let Some(next) = next.filter(|_| self.verbose) {
@@ -237,7 +247,7 @@ where
         Failure::new(Exit::NotNow, format!("the node at {endpoint} does not answer: {why}"), next)
     })?;
     match tokio::time::timeout(WRITE_DEADLINE, call(client)).await {
-        Ok(answer) => answer.map_err(|status| from_status(&status)),
+        Ok(answer) => answer.map_err(|status| at_if_mute(endpoint, &status)),
         Err(_) => {
             let what = format!("the node at {endpoint} gave no answer within {} s", WRITE_DEADLINE.as_secs());
             Err(Failure::new(Exit::NotNow, what, "run the same command again: repeating it is safe"))
@@ -272,6 +282,19 @@ fn next_of(status: &Status) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
+/// What is said of an address where something listens that speaks another protocol, or ended in the middle.
+const NO_DOOR: &str = "the connection ended without an answer: no peer door listens there (is it the registry's port?), \
+                       or its node ended";
+
+/// Whether the connection failed, not the node's work.
+fn is_of_the_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn at_if_mute(endpoint: &str, status: &Status) -> Failure {
+    if is_of_the_transport(status) { at(endpoint, status) } else { from_status(status) }
+}
+
 fn at(endpoint: &str, status: &Status) -> Failure {
     let mut failure = from_status(status);
     failure.what = format!("{endpoint}: {}", failure.what);
@@ -279,6 +302,9 @@ fn at(endpoint: &str, status: &Status) -> Failure {
 }
 
 fn from_status(status: &Status) -> Failure {
+    if is_of_the_transport(status) {
+        return Failure::new(Exit::NotNow, NO_DOOR, "name the node's peer door (7001 with `cluster-cli dev`)");
+    }
     let exit = match status.code() {
         Code::FailedPrecondition => Exit::Refused,
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::NotNow,

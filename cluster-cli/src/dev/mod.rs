@@ -26,13 +26,17 @@ use crate::network::Endpoints;
 use crate::show::out::say;
 use crate::show::units;
 use children::RegionProcess;
-use plan::{Ports, RegionPlan};
+use plan::{Kept, RegionPlan};
 use screen::{Frame, Line, Screen};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long ports of a former run may stay busy: its nodes drain.
 const PORT_PATIENCE: Duration = Duration::from_secs(12);
 const READY_PATIENCE: Duration = Duration::from_secs(120);
+/// After so long it is told what is waited for.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// The file of what the data was made with.
+const KEPT: &str = "dev.json";
 
 /// Everything `dev` holds while it runs.
 struct Session {
@@ -45,6 +49,7 @@ struct Session {
 }
 
 pub(crate) async fn run(options: Dev) -> Result<(), Failure> {
+    plan::check(&options)?;
     let mut stop = Stop::new()?;
     let binary = binary::find(options.node_binary.clone()).await?;
     let data = data_directory(&options)?;
@@ -60,8 +65,9 @@ pub(crate) async fn run(options: Dev) -> Result<(), Failure> {
 async fn run_in(options: Dev, data: PathBuf, binary: PathBuf, stop: &mut Stop) -> Result<(), Failure> {
     let lock = lock(&data)?;
     let plans = plan::regions(&options, &data);
-    let again = keep_ports(&options, &data)?;
+    let again = compare(&options, &data)?;
     await_ports(&plans, again).await?;
+    keep(&options, &data)?;
     let mut session = Session { options, data, binary, regions: Vec::new(), screen: Screen::new(), _lock: lock };
     say!("{}", session.headline());
     let outcome = tokio::select! {
@@ -144,7 +150,15 @@ impl Session {
     async fn await_ready(&mut self) -> Result<(), Failure> {
         let began = tokio::time::Instant::now();
         let mut rows = String::new();
+        let mut told = false;
         while began.elapsed() < READY_PATIENCE {
+            if !told && began.elapsed() > SILENCE_MAX {
+                told = true;
+                say!(
+                    "  waiting for every region to be ready: {}",
+                    if rows.is_empty() { "none answers yet" } else { rows.trim_end() }
+                );
+            }
             if let Some(cluster) = self.look().await {
                 let ready = |region: &RegionProcess| {
                     cluster.region(region.plan.name).is_some_and(|row| row.state == RegionState::Ready)
@@ -333,35 +347,28 @@ fn lock(data: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// Remembers the ports in the data: regions know each other by them. True when the data was there before.
-fn keep_ports(options: &Dev, data: &Path) -> Result<bool, Failure> {
-    let path = data.join("dev.json");
-    let wanted = Ports { http_port: options.http_port, peer_port: options.peer_port };
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        let kept: Option<Ports> = serde_json::from_str(&text).ok();
-        return match kept {
-            Some(kept) if kept == wanted => Ok(true),
-            Some(Ports { http_port, peer_port }) => {
-                let what = format!("the data in {} belongs to other ports", data.display());
-                let next = format!(
-                    "add --http-port {http_port} --peer-port {peer_port}, or name another directory with --data"
-                );
-                Err(Failure::failed(what, next))
-            }
-            None => {
-                let what = format!("{} is not readable as JSON", path.display());
-                Err(Failure::failed(what, "remove the directory to begin anew, or name another with --data"))
-            }
-        };
+/// Compares the options with what the data was made with. True when the data was there before.
+fn compare(options: &Dev, data: &Path) -> Result<bool, Failure> {
+    let path = data.join(KEPT);
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(false) };
+    match serde_json::from_str::<Kept>(&text) {
+        Ok(kept) => kept.fits(options, data).map(|()| true),
+        Err(_) => {
+            let what = format!("{} is not readable as JSON", path.display());
+            Err(Failure::failed(what, "remove the directory to begin anew, or name another with --data"))
+        }
     }
-    let text = serde_json::json!({ "http_port": wanted.http_port, "peer_port": wanted.peer_port }).to_string();
-    std::fs::write(&path, text).map_err(|error| {
+}
+
+/// Remembers in the data what it is made with: regions know each other by their ports.
+fn keep(options: &Dev, data: &Path) -> Result<(), Failure> {
+    let path = data.join(KEPT);
+    std::fs::write(&path, serde_json::json!(Kept::of(options)).to_string()).map_err(|error| {
         Failure::failed(
             format!("{} cannot be written: {}", path.display(), explain(&error)),
             "name another directory with --data",
         )
-    })?;
-    Ok(false)
+    })
 }
 
 /// Makes sure that the ports are free; after a former run it waits for its nodes to let go.

@@ -4,6 +4,9 @@ use super::table::{Cell, Tone, render};
 use super::units::{self, DASH};
 use crate::cluster::{Cluster, Member, Node, Region, RegionState};
 
+/// Least lag that is told of a region that is down. Unit: milliseconds.
+const DOWN_LAG_MS_MIN: u64 = 1000;
+
 /// The whole page.
 pub(crate) fn page(cluster: &Cluster, verbose: bool, colour: bool) -> String {
     let mut page = headline(cluster, colour);
@@ -79,7 +82,9 @@ pub(crate) fn state(region: &Region) -> Cell {
 pub(crate) fn lag(region: &Region, cluster: &Cluster) -> String {
     let newest = cluster.regions.iter().filter_map(Region::node).map(|node| node.committed).max().unwrap_or(0);
     let behind = region.node().map_or(0, |node| newest.saturating_sub(node.applied));
-    if region.lag_ms > 0 {
+    // What was pushed a moment ago says nothing yet of a region that is down.
+    let is_told = region.node().is_some() || region.lag_ms >= DOWN_LAG_MS_MIN;
+    if region.lag_ms > 0 && is_told {
         units::duration_ms(region.lag_ms)
     } else if behind > 0 {
         units::count(behind, "revision", "revisions")

@@ -27,8 +27,15 @@ pub(crate) async fn init(options: Init) -> Result<(), Failure> {
 }
 
 pub(crate) async fn join(options: Join) -> Result<(), Failure> {
-    let Join { member, node, region, place, replace, no_wait, attach } = options;
+    let Join { member, node, region, place, replace, yes, no_wait, attach } = options;
     let members = Endpoints::new(vec![member.clone()]).quiet();
+    if let Some(old) = replace.filter(|_| !yes)
+        // Who cannot be asked cannot be found up either; the cluster judges the rest.
+        && let Ok(cluster) = members.cluster().await
+        && let Some(refused) = still_up(&cluster, old)
+    {
+        return Err(refused);
+    }
     if !attach {
         let born = network::join(&node, &member, region.as_str(), place, replace).await?;
         announce(&born, &members).await;
@@ -44,6 +51,18 @@ pub(crate) async fn join(options: Join) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Why a node should not be replaced: it answers as itself.
+fn still_up(cluster: &Cluster, old: u64) -> Option<Failure> {
+    let of = |region: &Region| region.nodes.iter().any(|member| member.node == old && member.answers());
+    let region = cluster.regions.iter().find(|region| of(region))?;
+    let what = format!(
+        "node {old} of {} is up: replacing it takes its vote away and counts all its copies of blobs as lost",
+        region.name
+    );
+    let next = "stop it first, if it is the one to be replaced; to throw it out as it is, add --yes";
+    Some(Failure::new(Exit::Refused, what, next))
 }
 
 async fn announce(born: &Node, members: &Endpoints) {
@@ -129,6 +148,20 @@ fn bar(done: u64, total: u64) -> String {
 mod tests {
     use super::*;
     use crate::show::status::status_test::cluster;
+
+    #[test]
+    fn only_a_node_that_is_down_is_replaced_without_a_word() {
+        let mut cluster = cluster();
+        let node = cluster.regions[0].nodes[0].node;
+        let told = still_up(&cluster, node).expect("it is up").to_string();
+        assert!(told.contains("is up: replacing it takes its vote away"), "{told}");
+        assert_eq!(still_up(&cluster, 99), None);
+        // The wiped node answers at the old address, as nobody yet.
+        cluster.regions[0].nodes[0].status.as_mut().unwrap().node = 0;
+        assert_eq!(still_up(&cluster, node), None);
+        cluster.regions[0].nodes[0].status = None;
+        assert_eq!(still_up(&cluster, node), None);
+    }
 
     #[test]
     fn progress_tells_metadata_then_blobs_with_rate_and_time_left() {

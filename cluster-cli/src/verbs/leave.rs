@@ -87,11 +87,11 @@ fn last_copies(name: &str, departure: &Departure) -> Failure {
 
 /// Asks on a terminal; a script must say `--yes`.
 fn confirm(name: &str, departure: &Departure) -> Result<(), Failure> {
-    say!("{}", describe(name, departure));
     if !std::io::stdin().is_terminal() {
         let what = format!("leaving takes {name} out of the cluster for good, and nobody is here to be asked");
-        return Err(Failure::new(Exit::Usage, what, "add --yes"));
+        return Err(Failure::new(Exit::Usage, what, "add --yes").with_details(vec![describe(name, departure)]));
     }
+    say!("{}", describe(name, departure));
     say_part!("Take {name} out of the cluster for good? Type its name to go on: ");
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);

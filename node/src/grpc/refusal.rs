@@ -30,7 +30,9 @@ pub(super) fn from_birth(error: &birth::Error) -> Status {
             "run `cluster-cli status` to see its cluster; name another node with --node",
         ),
         birth::Error::Unavailable { .. } => {
-            refuse(Code::Unavailable, text, "run the same command again once a majority of the regions is up")
+            let next =
+                "name the peer door of a member that runs; with one, run it again once a majority of the regions is up";
+            refuse(Code::Unavailable, text, next)
         }
         birth::Error::Refused { .. } => {
             refuse(Code::Aborted, text, "run `cluster-cli status` to see regions and nodes")
@@ -54,6 +56,17 @@ pub(super) fn from_propose(error: &ProposeError) -> Status {
             text,
             "look with `cluster-cli status`, then run it again: repeating it is harmless",
         ),
+    }
+}
+
+/// A policy that was not set.
+pub(super) fn from_policy(error: &ProposeError) -> Status {
+    match error {
+        ProposeError::Refused(Refusal::Invalid { .. }) => {
+            let next = "write whole lower-case components such as team or team/api, without a slash at the end";
+            refuse(Code::InvalidArgument, error.to_string(), next)
+        }
+        _ => from_propose(error),
     }
 }
 

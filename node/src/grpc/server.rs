@@ -14,7 +14,7 @@ use proto::admin::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use super::refusal::{from_birth, from_propose, from_read, from_state, refuse};
+use super::refusal::{from_birth, from_policy, from_propose, from_read, from_state, refuse};
 use super::{server_leave, server_status};
 use crate::assemble::House;
 use crate::rooms::Rooms;
@@ -123,7 +123,7 @@ impl Admin for AdminService {
         let durability = durability.as_deref().map(parse_durability).transpose()?;
         let command = Command::SetPolicy { prefix, durability, sparse: None, immutable_tags: None };
         let applied = self.rooms()?.metadata.propose(origin(), command).await;
-        let revision = applied.map_err(|error| from_propose(&error))?.revision.0;
+        let revision = applied.map_err(|error| from_policy(&error))?.revision.0;
         Ok(Response::new(SetPolicyResponse { revision }))
     }
 

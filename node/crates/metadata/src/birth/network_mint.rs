@@ -50,7 +50,7 @@ pub(crate) async fn ask(
     let reply = tokio::time::timeout(ANSWER_MAX, BirthClient::new(channel).mint(request))
         .await
         .map_err(|_| unavailable("did not answer in time; try again".to_owned()))?
-        .map_err(|status| unavailable(status.message().to_owned()))?
+        .map_err(|status| unavailable(in_words(&status)))?
         .into_inner();
     let pb::MintReply { cluster, incarnation, node, region, refused, unavailable: not_now } = reply;
     if !refused.is_empty() {
@@ -64,10 +64,22 @@ pub(crate) async fn ask(
     Ok(Minted { cluster, incarnation: Incarnation(incarnation), node: NodeId(node), region: RegionId(region) })
 }
 
+/// Why a member gave no answer of its own.
+fn in_words(status: &tonic::Status) -> String {
+    if status.code() == tonic::Code::Unimplemented {
+        return "belongs to no cluster itself".to_owned();
+    }
+    if std::error::Error::source(status).is_some() || status.message().is_empty() {
+        return "ended the connection without an answer: is it the registry's port?".to_owned();
+    }
+    status.message().to_owned()
+}
+
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
