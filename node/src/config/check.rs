@@ -1,10 +1,11 @@
 //! Rules between keys, and whether the disks can be used.
 
 use std::path::Path;
+use std::{fs, io};
 
 use domain::limits::MANIFEST_BYTES_MAX;
-use rustix::fs::Access;
 
+use super::explain;
 use super::keys::Config;
 use super::reader::{Mistake, Reader};
 use super::value::HostPort;
@@ -91,6 +92,10 @@ fn doors(config: &Config, reader: &Reader) -> Vec<Mistake> {
         let problem = format!("{} is the address of http.listen too", config.peer.listen);
         note("peer", "listen", problem, "give the two doors different ports");
     }
+    if config.storage.blobs.as_ref() == Some(&config.storage.data) {
+        let problem = format!("{:?} is storage.data too", config.storage.data.display().to_string());
+        note("storage", "blobs", problem, "name a directory of its own, such as one below storage.data");
+    }
     if config.peer.listen.port() == 0 && config.peer.address.is_none() {
         note("peer", "listen", "port 0 cannot be dialled by other nodes".to_owned(), "name a port");
     }
@@ -105,11 +110,15 @@ fn doors(config: &Config, reader: &Reader) -> Vec<Mistake> {
 }
 
 /// Whether the directories exist or can be made, and can be written.
-pub(super) fn disks(config: &Config, reader: &Reader) -> Vec<Mistake> {
+pub(super) fn disks(config: Option<&Config>, reader: &Reader) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let blobs = config.storage.blobs.as_deref().map(|path| ("blobs", path));
-    for (key, path) in [("data", config.storage.data.as_path())].into_iter().chain(blobs) {
-        if let Some((problem, remedy)) = unusable(path) {
+    let (data, blobs) = match config {
+        Some(config) => (Some(config.storage.data.clone()), config.storage.blobs.clone()),
+        None => (reader.given("storage", "data"), reader.given("storage", "blobs")),
+    };
+    for (key, path) in [("data", data), ("blobs", blobs)] {
+        let Some(path) = path else { continue };
+        if let Some((problem, remedy)) = unusable(&path) {
             mistakes.push(Mistake {
                 place: reader.place("storage", key),
                 key: format!("storage.{key}"),
@@ -130,8 +139,14 @@ fn unusable(path: &Path) -> Option<(String, String)> {
         let problem = format!("{shown} cannot be made: {:?} is not a directory", directory.display().to_string());
         return Some((problem, "set another path".to_owned()));
     }
-    if rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-        return None;
+    let Err(error) = probe(directory) else { return None };
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        let problem = format!(
+            "{shown} cannot be used: files cannot be made in {:?}: {}",
+            directory.display().to_string(),
+            explain(&error)
+        );
+        return Some((problem, "set another path".to_owned()));
     }
     if directory == path {
         return Some((format!("{shown} is not writable by uid {uid}"), "chown it, or set another path".to_owned()));
@@ -141,4 +156,11 @@ fn unusable(path: &Path) -> Option<(String, String)> {
         format!("{shown} does not exist and cannot be made: {parent:?} is not writable by uid {uid}"),
         "make it and chown it, or set another path".to_owned(),
     ))
+}
+
+/// Makes a file and removes it: what a user may do is not told by modes alone, and some file systems take no files.
+fn probe(directory: &Path) -> io::Result<()> {
+    let path = directory.join(format!(".longshore-probe-{}", std::process::id()));
+    drop(fs::File::create(&path)?);
+    fs::remove_file(&path)
 }

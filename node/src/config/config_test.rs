@@ -183,6 +183,24 @@ fn a_directory_that_cannot_be_made_is_told_before_anything_starts() {
 }
 
 #[test]
+fn disks_are_looked_at_beside_other_mistakes_and_by_writing() {
+    // Nobody can make files there, whatever the modes say.
+    let text = "[http]\nlisten = \"300.1.1.1:1\"\n[storage]\ndata = \"/proc/nope\"";
+    let mistakes = Config::parse("node.toml", text, &[], false, true).unwrap_err();
+    let keys: Vec<&str> = mistakes.list.iter().map(|mistake| mistake.key.as_str()).collect();
+    assert_eq!(keys, ["http.listen", "storage.data"], "{mistakes}");
+    let same = "[storage]\ndata = \"/srv/one\"\nblobs = \"/srv/one\"";
+    let mistakes = parse(same).unwrap_err();
+    assert_eq!(mistakes.list[0].key, "storage.blobs", "{mistakes}");
+}
+
+#[test]
+fn a_line_that_is_no_toml_is_one_mistake() {
+    let mistakes = parse("x = = 1").unwrap_err();
+    assert_eq!(mistakes.list.len(), 1, "{mistakes}");
+}
+
+#[test]
 fn the_example_file_is_what_the_program_renders() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/node.example.toml");
     if std::env::var_os("LONGSHORE_TEST_BLESS").is_some() {

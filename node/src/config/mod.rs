@@ -91,10 +91,11 @@ impl Config {
         if let Some(config) = &config {
             let found = check::rules(config, &reader);
             reader.mistakes.extend(found);
-            if with_disk {
-                let found = check::disks(config, &reader);
-                reader.mistakes.extend(found);
-            }
+        }
+        if with_disk {
+            // Also where other values are wrong: all mistakes are told at once.
+            let found = check::disks(config.as_ref(), &reader);
+            reader.mistakes.extend(found);
         }
         let Reader { mut mistakes, unknown, .. } = reader;
         let mut warnings = unknown;

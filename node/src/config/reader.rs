@@ -68,6 +68,11 @@ impl Reader {
         }
     }
 
+    /// A value that was given and can be read, without noting anything.
+    pub(super) fn given<T: Value>(&self, section: &str, key: &str) -> Option<T> {
+        T::read(&self.found.get(&(section.to_owned(), key.to_owned()))?.raw)
+    }
+
     /// Where a key was set; the file itself when it was not.
     pub fn place(&self, section: &str, key: &str) -> String {
         self.found
@@ -77,8 +82,10 @@ impl Reader {
 
     fn read_file(&mut self, text: &str) {
         let (document, errors) = DeTable::parse_recoverable(text);
+        let mut broken = Vec::new();
         for error in errors {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
+            broken.push(format!("{}:{line}", self.file));
             self.mistakes.push(Mistake {
                 place: format!("{}:{line}", self.file),
                 key: String::new(),
@@ -98,6 +105,8 @@ impl Reader {
                 | DeValue::Array(_) => self.note_unknown(place, section.get_ref().to_string()),
             }
         }
+        // What is left of a line that is no TOML names no key.
+        self.unknown.retain(|unknown| !broken.contains(&unknown.place));
     }
 
     fn read_section(&mut self, text: &str, section: &str, table: &DeTable<'_>, place: &str) {
