@@ -83,7 +83,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("redb::", &["node/crates/kv/src/ledger"]),
     ("sled::", &["node/crates/kv/src/cache"]),
     ("object_store::", &["node/crates/blobs/"]),
-    ("axum::", &["node/src/"]),
+    ("axum::", &["node/src/", "node/tests/"]),
     ("hyper::server", &["node/src/"]),
     ("hyper_util::server", &["node/src/"]),
     ("prometheus_client::", &["node/src/"]),
