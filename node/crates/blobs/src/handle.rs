@@ -12,7 +12,7 @@ use runtime::Tasks;
 pub use crate::ingest::{Ingest, StagedReader};
 pub use crate::pins::{Pin, Removal};
 use crate::store::{Config, OpenError, Store};
-use crate::{append, copies, index_task, ingest, place, read, sessions};
+use crate::{append, client_read, copies, index_task, ingest, place, read, sessions};
 
 /// Chunks of a body.
 pub type ByteStream<E> = StdPin<Box<dyn Stream<Item = Result<Bytes, E>> + Send + 'static>>;
@@ -310,6 +310,11 @@ impl Handle {
     /// with an error.
     pub async fn read(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
         read::read(&self.store, stored, range).await
+    }
+    /// As [`Handle::read`], for readers that may take nothing for long: what lies ready for all of them together is
+    /// bounded. Pieces are whole groups while there is room, and small slices of them else.
+    pub async fn read_for_client(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
+        client_read::read(&self.store, stored, range).await
     }
     /// The group values of a copy, proved against its root; for peers that fetch. 32 bytes a group.
     pub async fn group_values(&self, stored: Stored) -> Result<Bytes, ReadError> {

@@ -4,6 +4,7 @@
 //! holds which copy is told by the caller, from the replicated state.
 
 mod append;
+mod client_read;
 mod copies;
 mod format;
 mod groups;

@@ -75,14 +75,14 @@ pub(crate) async fn read(
 
 /// A copy opened for reading. It can be read to its end even when its name is deleted meanwhile, as happens to the
 /// older of two copies of one blob.
-struct OpenCopy {
+pub(crate) struct OpenCopy {
     file: File,
     groups: Groups,
     digest: Digest,
 }
 
 impl OpenCopy {
-    async fn open(store: &Arc<Store>, stored: Stored) -> Result<Self, ReadError> {
+    pub(crate) async fn open(store: &Arc<Store>, stored: Stored) -> Result<Self, ReadError> {
         let path = Path::from(blob_key(&stored.digest, stored.copy));
         let found = store.objects.get(&path).await?;
         if found.meta.size != stored.size {
@@ -96,12 +96,23 @@ impl OpenCopy {
 
     /// Reads and checks one group and cuts it to what was asked for.
     async fn group(self: Arc<Self>, index: u64, wanted: Range<u64>) -> Result<Bytes, ReadError> {
-        let range = group_range(self.groups.size(), index);
+        let start = wanted.start.max(group_range(self.groups.size(), index).start);
+        match tokio::task::spawn_blocking(move || self.piece(start..wanted.end)).await {
+            Ok(loaded) => loaded,
+            Err(error) => Err(ReadError::Storage { detail: error.to_string() }),
+        }
+    }
+
+    /// Where the group that holds a byte lies.
+    pub(crate) fn group_at(&self, at: u64) -> Range<u64> {
+        group_range(self.groups.size(), at / GROUP_BYTES as u64)
+    }
+
+    /// What the group of its first byte has of a range, checked. Blocks.
+    pub(crate) fn piece(&self, wanted: Range<u64>) -> Result<Bytes, ReadError> {
+        let range = self.group_at(wanted.start);
         let start = range.start;
-        let whole = match tokio::task::spawn_blocking(move || self.load(index, range)).await {
-            Ok(loaded) => loaded?,
-            Err(error) => return Err(ReadError::Storage { detail: error.to_string() }),
-        };
+        let whole = self.load(start / GROUP_BYTES as u64, range)?;
         let cut = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(whole.len());
         Ok(whole.slice(cut(wanted.start)..cut(wanted.end)))
     }

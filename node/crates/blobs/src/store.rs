@@ -14,6 +14,7 @@ use object_store::local::LocalFileSystem;
 use runtime::{TaskKind, Tasks};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::client_read::Budget;
 use crate::format::{Identity, clear_mark, read_identity};
 use crate::groups_cache::GroupsCache;
 use crate::index::Index;
@@ -39,6 +40,8 @@ pub struct Config {
     pub uploads_open_max: usize,
     /// How long an upload session that no byte was sent to keeps its place when all are taken.
     pub upload_idle: Duration,
+    /// What may lie ready for clients that read, all together. Unit: bytes. Above it they get small slices.
+    pub client_read_bytes_max: usize,
 }
 
 impl Config {
@@ -52,6 +55,7 @@ impl Config {
             reserve: Reserve::Default,
             uploads_open_max: UPLOADS_OPEN_MAX,
             upload_idle: Duration::from_millis(UPLOAD_IDLE_MS),
+            client_read_bytes_max: CLIENT_READ_BYTES_MAX,
         }
     }
 }
@@ -107,6 +111,8 @@ pub(crate) struct Store {
     pub(crate) sessions: Sessions,
     pub(crate) index: Arc<Index>,
     pub(crate) groups: GroupsCache,
+    /// Bounds what lies ready for clients.
+    pub(crate) client_reads: Budget,
     /// Digests with a transfer in staging.
     pub(crate) ingests: Mutex<HashSet<Digest>>,
     /// Bounds jobs that hash.
@@ -123,6 +129,8 @@ pub(crate) struct Store {
     _lock: File,
 }
 
+/// See [`Config::client_read_bytes_max`].
+const CLIENT_READ_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Write jobs at once; they wait for the disk more than they compute.
 const WRITES: usize = 8;
 
@@ -159,6 +167,7 @@ impl Store {
             index: Arc::new(Index::new(layout.clone())),
             layout,
             groups: GroupsCache::default(),
+            client_reads: Budget::new(config.client_read_bytes_max),
             ingests: Mutex::default(),
             hash_gate: Arc::new(Semaphore::new(cores)),
             rehash_gate: Arc::new(Semaphore::new(cores)),

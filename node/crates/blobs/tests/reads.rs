@@ -230,3 +230,39 @@ async fn an_error_of_the_medium_is_not_called_damage() {
     let examined = room.handle.rebuild_groups(stored(&placed)).await;
     assert!(matches!(examined, Err(ReadError::Unreadable { .. })), "{examined:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_take_nothing_cost_little_and_stop_nobody() {
+    const READERS: usize = 40;
+    const READY_MAX: usize = 4 * MIB;
+    const SLICE: usize = 64 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = common::config(directory.path());
+    config.client_read_bytes_max = READY_MAX;
+    blobs::format(&config.root, config.cluster, false).unwrap();
+    let handle = blobs::Handle::open(config, runtime::Tasks::new()).await.unwrap();
+    let bytes = content(3 * MIB + 17, 11);
+    let session = handle.create_upload(common::repository()).await.unwrap();
+    handle.append(session, None, None, common::body(&bytes, MIB)).await.unwrap();
+    let (placed, _pin) = handle.complete(session, common::sha256(&bytes)).await.unwrap();
+    let range = ByteRange { start: 10, end: placed.size };
+    let read = async || handle.read_for_client(stored(&placed), range).await.unwrap();
+    // Each has a piece with it, as the door has one that its client does not take.
+    let mut stalled = Vec::new();
+    for _ in 0..READERS {
+        let mut stream = read().await;
+        let piece = stream.try_next().await.unwrap().unwrap();
+        stalled.push((piece, stream));
+    }
+    let ready: usize = stalled.iter().map(|(piece, _)| piece.len()).sum();
+    assert!(ready <= READY_MAX + READERS * SLICE, "{ready} bytes lie ready");
+    assert!(common::collect(read().await).await.unwrap() == bytes[10..], "another pull ends");
+    // One that takes bytes again goes on where it was.
+    let (piece, stream) = stalled.pop().unwrap();
+    assert_eq!(piece.len(), SLICE);
+    let rest = common::collect(stream).await.unwrap();
+    assert!([&piece[..], &rest].concat() == bytes[10..]);
+    drop(stalled);
+    let chunks: Vec<Bytes> = read().await.try_collect().await.unwrap();
+    assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [MIB - 10, MIB, MIB, 17], "there is room again");
+}

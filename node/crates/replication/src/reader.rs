@@ -46,12 +46,12 @@ pub(crate) async fn read(
     {
         return Ok(bytes);
     }
-    let mut opened = core.blobs.read(here, range).await;
+    let mut opened = core.blobs.read_for_client(here, range).await;
     if let Err(failure) = &opened
         && let Some(newer) = core.newer(here, failure)
     {
         here = newer;
-        opened = core.blobs.read(here, range).await;
+        opened = core.blobs.read_for_client(here, range).await;
     }
     match opened {
         Ok(bytes) => Ok(watched(core.clone(), here, bytes)),
@@ -87,7 +87,7 @@ async fn instead(
             Ok(bytes) => Ok(bytes),
             Err(_) => {
                 core.rebuilt(stored).await;
-                let bytes = core.blobs.read(stored, range).await.map_err(|error| local(&error))?;
+                let bytes = core.blobs.read_for_client(stored, range).await.map_err(|error| local(&error))?;
                 Ok(watched(core.clone(), stored, bytes))
             }
         },
