@@ -8,8 +8,11 @@ use runtime::Tasks;
 
 mod identity;
 mod intent;
+mod leftover;
 mod network_mint;
 mod start;
+
+use leftover::Leftover;
 
 use crate::command::NewNode;
 use crate::handle::Handle;
@@ -152,7 +155,12 @@ pub type FormatStore = Box<dyn FnOnce(ClusterId) -> Result<StoreId, String> + Se
 
 /// Opens an existing member, or says that there is none. `store` is the id of the blob store as it lies on disk.
 pub async fn open(config: Config, store: Option<StoreId>, tasks: Tasks) -> Result<Opened, Error> {
-    let Some(identity) = identity::read(&config.data)? else { return Ok(Opened::Unjoined) };
+    let Some(identity) = identity::read(&config.data)? else {
+        if let Some(found) = Leftover::find(&config)? {
+            found.refuse_member(&config.data)?;
+        }
+        return Ok(Opened::Unjoined);
+    };
     if store != Some(identity.store) {
         let found = store.map_or("none".to_owned(), |store| store.to_string());
         return Err(Error::Identity {
@@ -176,10 +184,12 @@ pub async fn init(
 ) -> Result<Handle, Error> {
     refuse_member(&config)?;
     check_address(&config)?;
-    let cluster = match start::stamped_cluster(&config)? {
-        Some(cluster) => cluster,
-        None => intent::cluster(&config.data)?,
-    };
+    let found = Leftover::find(&config)?;
+    if let Some(found) = &found {
+        found.refuse_member(&config.data)?;
+        found.refuse_join(&config.data)?;
+    }
+    let cluster = intent::cluster(&config.data, &node.region, durability, found.is_some())?;
     let store = format(cluster).map_err(|detail| Error::Storage { detail })?;
     let identity = identity::File {
         cluster,
@@ -189,6 +199,9 @@ pub async fn init(
         region_name: node.region.clone(),
         store,
     };
+    if let Some(found) = found {
+        found.refuse_other(&identity)?;
+    }
     let handle = start::start(config.clone(), identity.clone(), start::Begin::Genesis(node, durability), tasks).await?;
     identity::write(&config.data, &identity)?;
     intent::forget(&config.data);
@@ -208,17 +221,14 @@ pub async fn join(
 ) -> Result<Handle, Error> {
     refuse_member(&config)?;
     check_address(&config)?;
+    let found = Leftover::find(&config)?;
+    if let Some(found) = &found {
+        found.refuse_member(&config.data)?;
+        found.refuse_init()?;
+    }
     let minted = network_mint::ask(&config, &member, &node, replace).await?;
-    if let Some(cluster) = start::stamped_cluster(&config)?
-        && cluster != minted.cluster
-    {
-        return Err(Error::Identity {
-            detail: format!(
-                "the data directory holds an unfinished start in cluster {cluster}, {member} belongs to {}; empty the \
-                 data directory first",
-                minted.cluster
-            ),
-        });
+    if let Some(found) = &found {
+        found.refuse_cluster(minted.cluster)?;
     }
     let store = format(minted.cluster).map_err(|detail| Error::Storage { detail })?;
     let identity = identity::File {
@@ -232,7 +242,7 @@ pub async fn join(
     start::create_files(&config, &identity)?;
     identity::write(&config.data, &identity)?;
     intent::forget(&config.data);
-    tracing::info!(cluster = %identity.cluster, node = %identity.node, region = %identity.region_name, "node joins");
+    tracing::info!(cluster = %identity.cluster, node = identity.node.0, region = %identity.region_name, "node joins");
     start::start(config, identity, start::Begin::Existing, tasks).await
 }
 

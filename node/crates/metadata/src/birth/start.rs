@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ClusterId, Durability, Revision};
+use domain::{Durability, Revision};
 use kv::ledger::{Ledger, Sync};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -44,40 +44,30 @@ pub(crate) enum Begin {
     Genesis(NewNode, Durability),
 }
 
-fn storage(error: impl ToString) -> Error {
+pub(super) fn storage(error: impl ToString) -> Error {
     Error::Storage { detail: error.to_string() }
 }
 
-fn log_path(config: &Config) -> PathBuf {
+pub(super) fn log_path(config: &Config) -> PathBuf {
     config.data.join("raft.redb")
 }
 
-fn state_path(config: &Config) -> PathBuf {
+pub(super) fn state_path(config: &Config) -> PathBuf {
     config.data.join("state.redb")
 }
 
-fn open_log(config: &Config) -> Result<Ledger, Error> {
+pub(super) fn open_log(config: &Config) -> Result<Ledger, Error> {
     Ledger::open(&log_path(config), config.log_cache_bytes, LOG_TABLES)
         .map_err(|error| Error::Storage { detail: format!("{}: {error}", log_path(config).display()) })
 }
 
-fn open_state(config: &Config) -> Result<Ledger, Error> {
+pub(super) fn open_state(config: &Config) -> Result<Ledger, Error> {
     Ledger::open(&state_path(config), config.state_cache_bytes, TABLES)
         .map_err(|error| Error::Storage { detail: format!("{}: {error}", state_path(config).display()) })
 }
 
-fn stamp_of(ledger: &Ledger, table: &str) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn stamp_of(ledger: &Ledger, table: &str) -> Result<Option<Vec<u8>>, Error> {
     ledger.read().and_then(|snapshot| snapshot.get(table, STAMP)).map_err(storage)
-}
-
-/// The cluster that an unfinished birth left in the log's stamp.
-pub(crate) fn stamped_cluster(config: &Config) -> Result<Option<ClusterId>, Error> {
-    if !log_path(config).exists() {
-        return Ok(None);
-    }
-    let stamp = stamp_of(&open_log(config)?, FACTS)?;
-    let text = stamp.and_then(|raw| String::from_utf8(raw).ok());
-    Ok(text.and_then(|text| ClusterId::from_hex(text.split('.').next()?)))
 }
 
 /// Creates and stamps log and state, durably. Files of an unfinished birth are taken over.
