@@ -51,6 +51,8 @@ pub(crate) struct Cluster {
     pub(crate) revision: u64,
     pub(crate) answered_by: u64,
     pub(crate) writes_ok: bool,
+    /// Why they are not; none while they are.
+    pub(crate) no_writes: Option<String>,
     pub(crate) leader: Option<u64>,
     pub(crate) format_level: u32,
     pub(crate) regions: Vec<Region>,

@@ -12,8 +12,17 @@ pub(crate) fn known(node: u64) -> Option<u64> {
 }
 
 pub(crate) fn cluster_from_wire(answer: ClusterStatusResponse) -> Cluster {
-    let ClusterStatusResponse { cluster, revision, answered_by, writes_ok, leader, format_level, regions, members } =
-        answer;
+    let ClusterStatusResponse {
+        cluster,
+        revision,
+        answered_by,
+        writes_ok,
+        leader,
+        format_level,
+        regions,
+        members,
+        no_writes,
+    } = answer;
     let mut members: Vec<(u32, Member)> = members.into_iter().map(member_from_wire).collect();
     let regions = regions.into_iter().map(|region| {
         let id = region.id;
@@ -21,7 +30,8 @@ pub(crate) fn cluster_from_wire(answer: ClusterStatusResponse) -> Cluster {
         region_from_wire(region, mine)
     });
     let regions = regions.collect();
-    Cluster { cluster, revision, answered_by, writes_ok, leader: known(leader), format_level, regions }
+    let no_writes = (!no_writes.is_empty()).then_some(no_writes);
+    Cluster { cluster, revision, answered_by, writes_ok, no_writes, leader: known(leader), format_level, regions }
 }
 
 fn member_from_wire(member: MemberStatus) -> (u32, Member) {

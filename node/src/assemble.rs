@@ -136,7 +136,7 @@ impl House {
     pub async fn hand_over(&self, limit: Duration) {
         let Some(rooms) = self.phase.get().rooms().filter(|rooms| rooms.metadata.quorum().is_leader) else { return };
         match tokio::time::timeout(limit, rooms.metadata.transfer_leadership(None)).await {
-            Ok(Ok(())) => tracing::info!("leadership was handed on"),
+            Ok(Ok(_)) => tracing::info!("leadership was handed on"),
             // An election does it then.
             Ok(Err(error)) => tracing::debug!(%error, "leadership could not be handed on"),
             Err(_) => tracing::debug!("leadership was not handed on in time"),

@@ -1,7 +1,8 @@
 //! What the node says of itself, decided from plain facts.
 
-use metadata::handle::{Agreement, Quorum};
+use metadata::handle::{Agreement, Identity, Quorum};
 use metadata::rows::RegionState;
+use metadata::view::{self, View};
 
 use crate::phase::Phase;
 
@@ -27,6 +28,10 @@ pub struct Facts {
     pub quorum: Option<Quorum>,
     /// State of the node's region, as far as its row is known here.
     pub region: Option<RegionState>,
+    /// The node was removed or replaced, or its region leaves, as far as its rows are known here.
+    pub leaves: bool,
+    /// Log or state could not be written: Raft has stopped here until the next start.
+    pub raft_stopped: bool,
     /// The node's claim on its store is applied.
     pub store_open: bool,
     /// Blob storage is down to its reserve.
@@ -57,6 +62,16 @@ pub struct Readiness {
     pub impaired: Vec<String>,
 }
 
+/// What a node says whose Raft has ended.
+const RAFT_STOPPED: &str = "the disk of the log or the state failed or is full on this node";
+
+/// Whether the rows say that a node was removed or replaced, or that its region leaves.
+pub fn has_left(view: &View, identity: &Identity) -> Result<bool, view::Error> {
+    let removed = view.nodes()?.into_iter().any(|row| row.id == identity.node && row.removed);
+    let leaving = |row: metadata::rows::Region| row.state == RegionState::Leaving;
+    Ok(removed || view.region(identity.region)?.is_some_and(leaving))
+}
+
 impl Facts {
     /// Facts of the moment.
     pub fn gather(phase: &Phase) -> Self {
@@ -70,6 +85,8 @@ impl Facts {
             life,
             quorum: None,
             region: None,
+            leaves: false,
+            raft_stopped: false,
             store_open: false,
             disk_full: false,
             confirm_loss: false,
@@ -79,9 +96,12 @@ impl Facts {
         let Some(rooms) = phase.rooms() else { return facts };
         facts.quorum = Some(rooms.metadata.quorum());
         facts.store_open = rooms.metadata.claim().is_some();
-        let region = rooms.metadata.identity().region;
-        match rooms.metadata.local().and_then(|view| view.region(region)) {
-            Ok(row) => facts.region = row.map(|row| row.state),
+        facts.raft_stopped = rooms.metadata.has_stopped();
+        let identity = rooms.metadata.identity();
+        let known =
+            rooms.metadata.local().and_then(|view| Ok((view.region(identity.region)?, has_left(&view, identity)?)));
+        match known {
+            Ok((row, leaves)) => (facts.region, facts.leaves) = (row.map(|row| row.state), leaves),
             Err(error) => facts.diverged = Some(error.to_string()),
         }
         let agreement = rooms.metadata.agreement();
@@ -119,9 +139,41 @@ impl Facts {
         Readiness { ready, impaired: self.impaired() }
     }
 
+    /// Why the cluster takes no writes, as a node sees it that reaches a majority of the voters or does not; none while
+    /// it takes them.
+    pub fn no_writes(&self, majority_up: bool) -> Option<&'static str> {
+        if self.diverged.is_some() {
+            Some("the state of the node that was asked cannot be trusted")
+        } else if self.undecided.is_some() {
+            Some("the regions differ in state and no majority agrees")
+        } else if self.raft_stopped {
+            Some(RAFT_STOPPED)
+        } else if self.has_left() {
+            Some("the node that was asked left the cluster")
+        } else if !self.is_quorum_heard() || !majority_up {
+            Some("no majority of the regions can be reached")
+        } else {
+            None
+        }
+    }
+
+    fn is_quorum_heard(&self) -> bool {
+        self.quorum.as_ref().is_some_and(|quorum| quorum.heard)
+    }
+
+    /// Nobody tells a node that left what happens since: its rows are the last ones it got.
+    fn has_left(&self) -> bool {
+        self.leaves && !self.is_quorum_heard() && !self.raft_stopped
+    }
+
     fn pull_obstacle(&self) -> Option<String> {
         if let Some(why) = &self.diverged {
             return Some(format!("no requests: the state of this node cannot be trusted: {why}"));
+        }
+        if self.life == Life::Member && self.has_left() {
+            let what = "no requests: this node left the cluster; stop it (a node that shall come back joins anew, with an \
+                        empty data directory)";
+            return Some(what.to_owned());
         }
         let why = match (self.life, self.region) {
             (Life::Unjoined, _) => "no requests: the node belongs to no cluster yet",
@@ -138,7 +190,7 @@ impl Facts {
 
     fn push_obstacles(&self) -> Vec<String> {
         let mut list = Vec::new();
-        if self.life != Life::Member || self.diverged.is_some() {
+        if self.life != Life::Member || self.diverged.is_some() || self.has_left() {
             return list;
         }
         if let Some(why) = &self.undecided {
@@ -147,7 +199,12 @@ impl Facts {
         if self.region == Some(RegionState::Leaving) {
             list.push("no pushes: the region is leaving".to_owned());
         }
-        if !self.quorum.as_ref().is_some_and(|quorum| quorum.heard) {
+        if self.raft_stopped {
+            let what = format!(
+                "no writes, and pulls may be stale: {RAFT_STOPPED}; free space, it then ends to be started anew"
+            );
+            list.push(what);
+        } else if !self.is_quorum_heard() {
             let what = "no pushes, and pulls may be stale: no majority of the regions can be reached";
             list.push(what.to_owned());
         } else if !self.store_open {
@@ -179,6 +236,8 @@ mod tests {
             life: Life::Member,
             quorum: Some(quorum),
             region: Some(region),
+            leaves: region == RegionState::Leaving,
+            raft_stopped: false,
             store_open: true,
             disk_full: false,
             confirm_loss: false,
@@ -204,6 +263,38 @@ mod tests {
         let push = facts.readiness(Purpose::Push);
         assert!(!push.ready);
         assert_eq!(push.impaired, ["no pushes, and pulls may be stale: no majority of the regions can be reached"]);
+    }
+
+    #[test]
+    fn a_failed_disk_is_not_told_as_a_lost_quorum() {
+        let facts = Facts { raft_stopped: true, ..member(RegionState::Ready, false) };
+        let push = facts.readiness(Purpose::Push);
+        assert!(!push.ready && facts.readiness(Purpose::Pull).ready, "pulls go on");
+        let [said] = &push.impaired[..] else { panic!("not one reason: {:?}", push.impaired) };
+        assert!(said.contains("disk of the log") && !said.contains("majority"), "{said}");
+        assert_eq!(facts.no_writes(true), Some(RAFT_STOPPED));
+    }
+
+    #[test]
+    fn writes_need_a_quorum_that_was_heard_and_voters_that_answer_now() {
+        assert_eq!(member(RegionState::Ready, true).no_writes(true), None);
+        for (heard, majority_up) in [(true, false), (false, true), (false, false)] {
+            let why = member(RegionState::Ready, heard).no_writes(majority_up);
+            assert_eq!(why, Some("no majority of the regions can be reached"), "{heard} {majority_up}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_left_says_so_once_nobody_speaks_to_it() {
+        assert!(member(RegionState::Leaving, true).readiness(Purpose::Pull).ready, "it still is told what happens");
+        let replaced = Facts { leaves: true, ..member(RegionState::Ready, false) };
+        for facts in [member(RegionState::Leaving, false), replaced] {
+            let pull = facts.readiness(Purpose::Pull);
+            assert!(!pull.ready);
+            let [said] = &pull.impaired[..] else { panic!("not one reason: {:?}", pull.impaired) };
+            assert!(said.contains("left the cluster"), "{said}");
+            assert_eq!(facts.no_writes(true), Some("the node that was asked left the cluster"));
+        }
     }
 
     #[test]

@@ -35,3 +35,17 @@ async fn a_region_that_is_cut_off_raises_no_term() {
     cluster.assert_same_state(PATIENCE).await;
     cluster.finish().await;
 }
+
+/// Leadership is handed on through whichever region is asked, and an answer means that it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_on_through_a_region_that_does_not_lead() {
+    let cluster = Cluster::start(3, Options::default()).await;
+    let leader = cluster.leader().await;
+    let (asked, target) = ((leader + 1) % 3, (leader + 2) % 3);
+    wait::until("leadership to be handed on", PATIENCE, || async {
+        cluster.regions[asked].admin().await?.transfer_leader(cluster.regions[target].name).await
+    })
+    .await;
+    assert_eq!(cluster.leader().await, target, "the answer said so");
+    cluster.finish().await;
+}

@@ -89,8 +89,9 @@ pub(crate) fn page(frame: &Frame, lines: &[Line], cluster: Option<&Cluster>, col
     if down {
         text.push_str("Press Enter to start what is down.\n");
     }
-    if cluster.is_some_and(|cluster| !cluster.writes_ok) {
-        text.push_str("No writes now, pulls go on; `cluster-cli status` says why.\n");
+    if let Some(cluster) = cluster.filter(|cluster| !cluster.writes_ok) {
+        let why = cluster.no_writes.as_deref().unwrap_or("no majority of the regions can be reached");
+        text.push_str(&format!("No writes now: {why}. Pulls go on.\n"));
     }
     let leading = |line: &&Line| role(line, cluster) == "leader";
     if lines.iter().all(|line| line.ended.is_some()) {

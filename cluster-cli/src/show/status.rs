@@ -31,11 +31,8 @@ fn headline(cluster: &Cluster, colour: bool) -> String {
     let writes = if cluster.writes_ok {
         "writes ok".to_owned()
     } else {
-        // Heard all the same: something else stands in the way, and its node says what among the remarks.
-        let mut nodes = cluster.regions.iter().filter_map(Region::node);
-        let heard = nodes.any(|node| node.node == cluster.answered_by && node.quorum_heard);
-        let why = if heard { "no writes" } else { "no writes: no majority of the regions can be reached" };
-        Tone::Bad.paint(why, colour)
+        let why = cluster.no_writes.as_deref().unwrap_or("no majority of the regions can be reached");
+        Tone::Bad.paint(&format!("no writes: {why}"), colour)
     };
     let name = short_cluster(&cluster.cluster);
     format!("cluster {name} · revision {} · {regions} · {writes}", units::thousands(cluster.revision))

@@ -64,6 +64,7 @@ pub(crate) fn cluster() -> Cluster {
         revision: 128_417,
         answered_by: 1,
         writes_ok: true,
+        no_writes: None,
         leader: Some(1),
         format_level: 1,
         regions: vec![region(1, "paris"), region(2, "virginia"), region(3, "tokyo")],
@@ -86,6 +87,7 @@ cluster c-7f3a90 · revision 128,417 · 3 of 3 regions up · writes ok
 fn trouble_is_told_where_it_is() {
     let mut cluster = cluster();
     cluster.writes_ok = false;
+    cluster.no_writes = Some("the disk of the log or the state failed or is full on this node".to_owned());
     cluster.regions[0].nodes[0].status = None;
     cluster.regions[0].nodes[0].unreachable = Some("no answer within 1 s".to_owned());
     let virginia = &mut cluster.regions[1];
@@ -98,7 +100,7 @@ fn trouble_is_told_where_it_is() {
     tokyo.impaired.push("no uploads: blob storage is full down to its reserve".to_owned());
     tokyo.insecure = true;
     let expected = "\
-cluster c-7f3a90 · revision 128,417 · 2 of 3 regions up · no writes: no majority of the regions can be reached
+cluster c-7f3a90 · revision 128,417 · 2 of 3 regions up · no writes: the disk of the log or the state failed or is full on this node
   REGION    STATE        UP    REVISION  LAG          BACKLOG          RATE       DISK FREE
   paris     down         –            –  –            –                –          –
   virginia  backfilling  41 d   128,417  0.8 s        20,118 · 668 GB  –          61 %
@@ -114,10 +116,11 @@ cluster c-7f3a90 · revision 128,417 · 2 of 3 regions up · no writes: no major
 fn writes_that_something_else_stops_are_not_blamed_on_the_network() {
     let mut cluster = cluster();
     cluster.writes_ok = false;
+    cluster.no_writes = Some("the regions differ in state and no majority agrees".to_owned());
     let paris = cluster.regions[0].nodes[0].status.as_mut().unwrap();
     paris.impaired.push("no pushes: the regions differ in state".to_owned());
     let page = page(&cluster, false, false);
-    assert!(page.contains("3 of 3 regions up · no writes\n"), "{page}");
+    assert!(page.contains("3 of 3 regions up · no writes: the regions differ in state"), "{page}");
     assert!(page.contains("  paris: no pushes: the regions differ in state\n"), "{page}");
 }
 

@@ -2,6 +2,8 @@
 
 mod refusal;
 mod server;
+mod server_join;
+mod server_leader;
 mod server_leave;
 mod server_status;
 mod switch;

@@ -1,7 +1,7 @@
 //! Refusals as gRPC statuses: code for the exit code, message for what and why, metadata for what to do next.
 
 use metadata::birth;
-use metadata::handle::{ProposeError, ReadError};
+use metadata::handle::{ProposeError, ReadError, TransferError};
 use metadata::outcome::Refusal;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -67,6 +67,24 @@ pub(super) fn from_policy(error: &ProposeError) -> Status {
             refuse(Code::InvalidArgument, error.to_string(), next)
         }
         _ => from_propose(error),
+    }
+}
+
+/// A leadership that was not handed on.
+pub(super) fn from_transfer(error: &TransferError) -> Status {
+    let text = error.to_string();
+    match error {
+        TransferError::NoVote(_) => refuse(
+            Code::FailedPrecondition,
+            text,
+            "name a node of a region that is ready: `cluster-cli status --verbose`",
+        ),
+        TransferError::Silent(_) => refuse(Code::Unavailable, text, "start that node, or name another one"),
+        TransferError::NoQuorum => refuse(Code::Unavailable, text, "run it again once a majority of the regions is up"),
+        TransferError::Alone => refuse(Code::Unavailable, text, "start or join another region first"),
+        TransferError::NotLeader(_) | TransferError::NotTaken(_) => {
+            refuse(Code::Unavailable, text, "see who leads with `cluster-cli status --verbose`, then run it again")
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use proto::admin::{
 use tonic::{Code, Request, Response, Status};
 
 use super::refusal::{from_birth, from_policy, from_propose, from_read, from_state, refuse};
-use super::{server_leave, server_status};
+use super::{server_join, server_leader, server_leave, server_status};
 use crate::assemble::House;
 use crate::rooms::Rooms;
 
@@ -83,6 +83,11 @@ impl Admin for AdminService {
         let JoinRequest { member, region, place, replace } = request.into_inner();
         let node = self.new_node(&region, place)?;
         let replace = (replace != 0).then_some(NodeId(replace));
+        if let Some(rooms) = self.0.phase().get().rooms() {
+            // A join that was asked for again: it goes on by itself.
+            server_join::repeat(&rooms, &member, &node.region).await?;
+            return Ok(Response::new(JoinResponse { node: Some(server_status::node(&self.0)) }));
+        }
         self.0.join(member, node, replace).await.map_err(|error| from_birth(&error))?;
         Ok(Response::new(JoinResponse { node: Some(server_status::node(&self.0)) }))
     }
@@ -152,12 +157,11 @@ impl Admin for AdminService {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let passed_on = server_leader::is_passed_on(request.metadata());
         let TransferLeaderRequest { to } = request.into_inner();
         let rooms = self.rooms()?;
         let target = if to.is_empty() { None } else { Some(find_node(&rooms, &to)?) };
-        rooms.metadata.transfer_leadership(target).await.map_err(|error| from_propose(&error))?;
-        let leader = rooms.metadata.quorum().leader.map_or(0, |node| node.0);
-        Ok(Response::new(TransferLeaderResponse { leader: target.map_or(leader, |node| node.0) }))
+        server_leader::transfer(&rooms, target, passed_on).await.map(Response::new)
     }
 }
 

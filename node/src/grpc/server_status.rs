@@ -1,11 +1,12 @@
 //! Status from the rows and handles that drive the work: nothing here is remembered or estimated.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::time::Duration;
 
 use domain::NodeId;
 use futures_util::future::join_all;
-use metadata::handle::{Agreement, ChannelClass};
+use metadata::handle::ChannelClass;
 use metadata::rows;
 use metadata::view::{Error, View};
 use proto::admin::admin_client::AdminClient;
@@ -20,7 +21,7 @@ use crate::rooms::Rooms;
 use crate::status::Facts;
 
 /// How long a node may take to speak for itself.
-const NODE_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const NODE_DEADLINE: Duration = Duration::from_secs(1);
 /// Wanted rows read to find the oldest; a longer backlog is measured by its first rows.
 const LAG_ROWS_MAX: usize = 1000;
 
@@ -91,12 +92,9 @@ fn fill_work(status: &mut NodeStatusResponse, rooms: &Rooms) {
 
 /// The cluster as this node's rows have it, each node's numbers as it gives them itself.
 pub(super) async fn cluster(house: &House, rooms: &Rooms) -> Result<ClusterStatusResponse, Error> {
-    let quorum = rooms.metadata.quorum();
     let mut answer = ClusterStatusResponse {
         cluster: rooms.metadata.identity().cluster.to_string(),
         answered_by: rooms.metadata.identity().node.0,
-        writes_ok: quorum.heard && rooms.metadata.agreement() == Agreement::Agrees,
-        leader: quorum.leader.map_or(0, |node| node.0),
         ..ClusterStatusResponse::default()
     };
     let nodes = {
@@ -113,6 +111,15 @@ pub(super) async fn cluster(house: &House, rooms: &Rooms) -> Result<ClusterStatu
     };
     let asked = nodes.into_iter().filter(|node| !node.removed).map(|node| member(house, rooms, node));
     answer.members = join_all(asked).await;
+    // A lease outlives those who granted it: who answers now is counted too, and the facts are taken after that.
+    let answering = answer.members.iter().filter(|member| member.status.is_some());
+    let up: BTreeSet<NodeId> = answering.map(|member| NodeId(member.node)).collect();
+    let facts = Facts::gather(&house.phase().get());
+    let why = facts.no_writes(rooms.metadata.is_majority(&up));
+    answer.writes_ok = why.is_none();
+    answer.no_writes = why.unwrap_or_default().to_owned();
+    let heard = facts.quorum.filter(|quorum| quorum.heard).and_then(|quorum| quorum.leader);
+    answer.leader = heard.filter(|leader| up.contains(leader)).map_or(0, |node| node.0);
     Ok(answer)
 }
 
@@ -173,7 +180,7 @@ async fn ask(rooms: &Rooms, node: NodeId) -> Result<NodeStatusResponse, String> 
 }
 
 /// Why a call failed, in the words of the innermost cause.
-fn reason(status: &tonic::Status) -> String {
+pub(super) fn reason(status: &tonic::Status) -> String {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
     let mut words = status.message().to_owned();
     while let Some(current) = cause {

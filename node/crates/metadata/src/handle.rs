@@ -63,6 +63,29 @@ impl ProposeError {
     }
 }
 
+/// Why leadership was not handed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Another node leads, and it alone can hand that on.
+    #[error("this node does not lead")]
+    NotLeader(Option<NodeId>),
+    /// Without a majority nobody can lead.
+    #[error("no majority of the regions can be reached, so leadership cannot be handed on")]
+    NoQuorum,
+    /// The node does not vote: it is not known, joins, or left.
+    #[error("node {0} has no vote, so it cannot lead")]
+    NoVote(NodeId),
+    /// The node did not answer the leader lately.
+    #[error("node {0} does not answer the leader, so it cannot take over")]
+    Silent(NodeId),
+    /// There is nobody else.
+    #[error("no other voter can take the leadership now")]
+    Alone,
+    /// It was asked to lead, and does not lead yet.
+    #[error("node {0} did not take the leadership over in time")]
+    NotTaken(NodeId),
+}
+
 /// Which proof a read needs (design §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
@@ -261,6 +284,21 @@ impl Handle {
         self.member.file().agreement().borrow().clone()
     }
 
+    /// Raft has ended on this node by itself: log or state could not be written. Only the next start helps.
+    pub fn has_stopped(&self) -> bool {
+        self.member.has_stopped()
+    }
+
+    /// Why nothing can be agreed on through this node while no quorum is heard, as half a sentence.
+    pub fn no_quorum_text(&self) -> String {
+        self.member.cut_off_text()
+    }
+
+    /// Whether these nodes are a majority of the voters.
+    pub fn is_majority(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.member.is_majority(nodes)
+    }
+
     /// Why reads are answered from local state now, if they are.
     pub fn is_stale(&self) -> bool {
         self.member.escape().is_on()
@@ -301,13 +339,10 @@ impl Handle {
         crate::raft::server::add_services(routes, &self.member);
     }
 
-    /// Hands leadership to another voter, the most advanced one when none is named.
-    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ProposeError> {
-        if self.member.hand_over(to).await {
-            Ok(())
-        } else {
-            Err(ProposeError::Unavailable { detail: "no other voter can take the leadership now".to_owned() })
-        }
+    /// Hands leadership to another voter, the most advanced one when none is named, and waits until that one leads. Only
+    /// the leader can do that. Gives the node that leads then.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.member.transfer(to).await
     }
 
     /// Stops Raft after handing over leadership and a durable commit of the state.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use domain::{Algorithm, Digest, NodeId, RegionId, RepositoryName, RequestId, Tag, limits};
 use kv::ledger::{Ledger, Sync};
 use metadata::command::{ManifestChild, Proposal, PutManifest};
-use metadata::handle::{Agreement, Applied, Demand, ProposeError, ReadError};
+use metadata::handle::{Agreement, Applied, Demand, ProposeError, ReadError, TransferError};
 use metadata::view::Freshness;
 use metadata::{Command, wire};
 use support::network::{Door, Said};
@@ -106,9 +106,31 @@ async fn leadership_is_handed_over_without_an_election_timeout() {
     let nodes = cluster(root.path(), 3).await;
     let old = leader(&nodes).await;
     let to = nodes[(old + 1) % 3].handle().identity().node;
-    nodes[old].handle().transfer_leadership(Some(to)).await.unwrap();
+    until("leadership is handed over", async || nodes[old].handle().transfer_leadership(Some(to)).await == Ok(to))
+        .await;
     until("the named node leads", async || nodes[(old + 1) % 3].handle().quorum().is_leader).await;
     write(&nodes[old], put(1, "latest", 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_that_cannot_be_handed_over_is_not_said_to_be() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    let leading = leader(&nodes).await;
+    let id = |at: usize| nodes[at % 3].handle().identity().node;
+    let (me, to) = (id(leading), id(leading + 2));
+    let follower = nodes[(leading + 1) % 3].handle();
+    let not_mine = Err(TransferError::NotLeader(Some(me)));
+    until("a follower names who leads", async || follower.transfer_leadership(Some(to)).await == not_mine).await;
+    let stranger = NodeId(99);
+    let no_vote = Err(TransferError::NoVote(stranger));
+    let handle = nodes[leading].handle().clone();
+    until("a stranger is refused", async || handle.transfer_leadership(Some(stranger)).await == no_vote).await;
+    for at in [leading + 1, leading + 2] {
+        nodes[at % 3].stop().await;
+    }
+    until("no quorum is heard", async || !handle.quorum().heard).await;
+    assert_eq!(handle.transfer_leadership(Some(to)).await, Err(TransferError::NoQuorum));
 }
 
 /// More than a node may have in flight, and less than the leader admits: it is the node that refuses.
@@ -381,7 +403,8 @@ async fn a_leader_with_a_wrong_state_silences_itself_and_not_the_others() {
     }
     // Asked for it, it does not lead again.
     let leading = leader(&nodes).await;
-    nodes[leading].handle().transfer_leadership(Some(to)).await.unwrap();
+    let refused = nodes[leading].handle().transfer_leadership(Some(to)).await;
+    assert_eq!(refused, Err(TransferError::NotTaken(to)));
     write(&nodes[0], put(20, "still", 10)).await;
     assert_ne!(leader(&nodes).await, wrong);
 }

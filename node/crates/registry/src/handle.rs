@@ -128,8 +128,10 @@ impl Handle {
 
     /// The facts of "not now", as they stand.
     pub(crate) fn here(&self, detail: &str) -> Unavailable {
-        // A region whose state stands in the way says so in `detail`; it is no question of the network.
-        let cut_off = !self.metadata().quorum().heard && self.metadata().agreement() == Agreement::Agrees;
+        // A region whose state or own disk stands in the way says so in `detail`; it is no question of the network.
+        let metadata = self.metadata();
+        let stands_alone = metadata.agreement() != Agreement::Agrees || metadata.has_stopped();
+        let cut_off = !metadata.quorum().heard && !stands_alone;
         Unavailable { region: self.region().clone(), cut_off, detail: detail.to_owned() }
     }
 

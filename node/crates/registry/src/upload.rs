@@ -227,9 +227,8 @@ impl Handle {
         if self.metadata().claim().is_none() {
             return Err(WriteFault::Unavailable(self.here("its blob store is not open yet")).into());
         }
-        let here = self.here("no quorum is heard");
-        if here.cut_off {
-            return Err(WriteFault::Unavailable(here).into());
+        if !self.metadata().quorum().heard {
+            return Err(WriteFault::Unavailable(self.here(&self.metadata().no_quorum_text())).into());
         }
         let created = self.blobs().create_upload(repository.clone()).await;
         let key = created.map_err(|error| of_upload(error, self.region()))?;

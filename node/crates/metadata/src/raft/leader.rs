@@ -266,7 +266,7 @@ fn learner_state(metrics: &RaftMetrics, node: NodeId) -> Learner {
 }
 
 async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
-    tracing::info!(?duty, "leader acts on the rows");
+    tracing::info!(%duty, "leader brings the cluster to what its rows say");
     let raft = member.raft();
     let failed = |error: &dyn std::fmt::Display| Error::Membership(error.to_string());
     let limit = member.timing().failover_wait;
@@ -348,7 +348,7 @@ pub(crate) async fn open_store(member: Member) {
                         () = token.cancelled() => return,
                     }
                     let claim = StoreClaim { store: identity.store, node: identity.node, boot };
-                    tracing::info!(store = %identity.store, %boot, "store is open");
+                    tracing::info!(store = %identity.store, boot = boot.0, "store is open");
                     member.claims().send_replace(Some(claim));
                     return;
                 }
@@ -365,7 +365,11 @@ pub(crate) async fn open_store(member: Member) {
 /// Waits until `index` is applied here, however long a region that catches up takes.
 async fn opened_here(member: &Member, index: Revision) {
     while !member.wait_applied(index, Duration::from_secs(60)).await {
-        tracing::info!(%index, applied = %member.applied(), "store is open, its opening has not arrived here yet");
+        tracing::info!(
+            index = index.0,
+            applied = member.applied().0,
+            "store is open, its opening has not arrived here yet"
+        );
     }
 }
 

@@ -272,7 +272,7 @@ impl Member {
     }
 
     /// Raft has ended by itself: its log or state failed, or it broke an invariant of its own.
-    fn has_stopped(&self) -> bool {
+    pub(crate) fn has_stopped(&self) -> bool {
         let metrics = self.raft().metrics();
         let stopped = metrics.borrow_watched().running_state.is_err();
         !self.inner.stopping.load(Ordering::Acquire) && (stopped || self.has_failed_storage())
@@ -294,6 +294,7 @@ impl Member {
             tracing::debug!(error = %error, "raft had ended already");
         }
         let token = self.tasks().token();
+        let mut said = String::new();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(5)) => {}
@@ -307,7 +308,14 @@ impl Member {
                     self.tasks().fail();
                     return;
                 }
-                Ok(Err(error)) => tracing::warn!(error = %error, "storage of raft does not answer yet"),
+                Ok(Err(error)) => {
+                    // Once, and again when it fails otherwise: a disk may stay full for days.
+                    let error = error.to_string();
+                    if error != said {
+                        tracing::warn!(error, "storage of raft does not answer yet");
+                        said = error;
+                    }
+                }
                 Err(_) => return,
             }
         }
@@ -317,11 +325,16 @@ impl Member {
         let mut contact = self.contact();
         match (quorum.heard, contact.lost_since) {
             (true, Some(since)) => {
-                tracing::info!(leader = ?quorum.leader, term = quorum.term, lost_ms = clock::elapsed_ms(since), "quorum is heard");
+                tracing::info!(
+                    leader = quorum.leader.map(|node| node.0),
+                    term = quorum.term,
+                    lost_ms = clock::elapsed_ms(since),
+                    "quorum is heard"
+                );
                 contact.lost_since = None;
             }
             (false, None) => {
-                tracing::warn!(leader = ?quorum.leader, term = quorum.term, "quorum is not heard");
+                tracing::warn!(leader = quorum.leader.map(|node| node.0), term = quorum.term, "quorum is not heard");
                 contact.lost_since = Some(clock::now());
             }
             _ => {}
@@ -374,10 +387,28 @@ impl Member {
 
     /// What is said to people while no quorum is heard.
     pub(crate) fn cut_off_text(&self) -> String {
-        format!(
-            "{} is cut off from the other regions and cannot accept a push now; pulls work; retry, or push to another region",
-            self.identity().region_name
-        )
+        no_quorum(self.identity().region_name.as_str(), self.has_stopped())
+    }
+
+    /// Whether these nodes are a majority of the voters; in a joint membership, of both sets.
+    pub(crate) fn is_majority(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        majority(metrics.membership_config.membership().get_joint_config(), nodes)
+    }
+}
+
+fn majority(voters: &[BTreeSet<u64>], nodes: &BTreeSet<NodeId>) -> bool {
+    let up = |voters: &BTreeSet<u64>| voters.iter().filter(|id| nodes.contains(&NodeId(**id))).count();
+    voters.iter().all(|voters| up(voters) * 2 > voters.len())
+}
+
+/// Why a quorum is not heard: whoever asks adds what that costs.
+fn no_quorum(region: &str, stopped: bool) -> String {
+    if stopped {
+        format!("the disk of the log or the state failed or is full on the node of {region}")
+    } else {
+        format!("no majority of the regions can be reached from {region}")
     }
 }
 
@@ -396,4 +427,30 @@ fn storage_answers(folder: &std::path::Path) -> std::io::Result<()> {
     file.sync_all()?;
     drop(file);
     std::fs::remove_file(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_one_of_every_set_of_a_joint_membership() {
+        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<BTreeSet<NodeId>>();
+        let three = [set(&[1, 2, 3])];
+        assert!(majority(&three, &nodes(&[1, 3])));
+        assert!(!majority(&three, &nodes(&[1])));
+        assert!(!majority(&three, &nodes(&[1, 4])), "a learner has no vote");
+        assert!(!majority(&[set(&[1, 2])], &nodes(&[2])), "half is no majority");
+        let joint = [set(&[1, 2, 3]), set(&[3, 4, 5])];
+        assert!(!majority(&joint, &nodes(&[1, 2, 3])));
+        assert!(majority(&joint, &nodes(&[2, 3, 4])));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_without_what_it_costs() {
+        assert_eq!(no_quorum("paris", false), "no majority of the regions can be reached from paris");
+        let stopped = no_quorum("paris", true);
+        assert!(stopped.contains("disk") && !stopped.contains("majority"), "{stopped}");
+    }
 }

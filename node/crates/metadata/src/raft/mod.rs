@@ -6,6 +6,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod config;
+mod duty;
 pub(crate) mod judge;
 pub(crate) mod leader;
 pub(crate) mod log;
@@ -18,5 +19,6 @@ pub(crate) mod propose;
 pub(crate) mod reads;
 pub(crate) mod server;
 pub(crate) mod snapshot;
+pub(crate) mod transfer;
 pub(crate) mod types;
 pub(crate) mod wire;
