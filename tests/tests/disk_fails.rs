@@ -177,8 +177,14 @@ async fn a_disk_that_is_full_down_to_its_reserve_refuses_uploads_and_says_so() {
     let pulled = registry.pull_image("team/app", "v1", &image).await.expect("pulls go on");
     assert!(!pulled.is_stale, "a full blob store is no doubt about tags");
     registry.put_manifest("team/app", "v2", &image.manifest).await.expect("names fit into the reserve");
-    let ready = registry.send(Ask::new(Method::GET, "/readyz?for=push")).await.expect("an answer");
-    assert!(ready.status == StatusCode::SERVICE_UNAVAILABLE && ready.text().contains("full"), "{}", ready.text());
+    // The space that is told was looked at within the last second.
+    wait::until("the region to say that its disk is full", PATIENCE, || async {
+        let ready = registry.send(Ask::new(Method::GET, "/readyz?for=push")).await;
+        let ready = ready.map_err(|failure| format!("{failure:?}"))?;
+        let says_so = ready.status == StatusCode::SERVICE_UNAVAILABLE && ready.text().contains("full");
+        if says_so { Ok(()) } else { Err(ready.text()) }
+    })
+    .await;
 
     std::fs::remove_file(&ballast).expect("the ballast can be removed");
     let pushed = || async {
