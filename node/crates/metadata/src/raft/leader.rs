@@ -18,6 +18,7 @@ use crate::handle::{Applied, Origin, ProposeError};
 use crate::outcome::Outcome;
 use crate::raft::member::Member;
 use crate::raft::types::RaftMetrics;
+use crate::raft::upkeep::Upkeep;
 use crate::rows::{self, RegionState};
 use crate::view::{self, Freshness};
 
@@ -426,18 +427,16 @@ pub(crate) async fn maintain_log(member: Member) {
         }
         // A log of few, big entries is cut to a half when it outgrows its bytes.
         let kept = if too_big { config.log_entries_kept.min(held / 2) } else { config.log_entries_kept };
-        let mut upto = applied.saturating_sub(kept);
-        // Nor is a newer snapshot built: a transfer that broke off would begin anew with it.
-        if let Some(bound) = member.file().spools().bound() {
-            upto = upto.min(bound).min(snapshot);
-        }
-        if upto <= purged {
-            continue;
-        }
+        let Upkeep { build, purge } =
+            Upkeep::of(applied.saturating_sub(kept), purged, snapshot, member.file().spools().bound());
         let trigger = member.raft().trigger();
-        let done = if snapshot < upto { trigger.snapshot().await } else { trigger.purge_log(upto).await };
-        if let Err(error) = done {
-            tracing::warn!(error = %error, "log cannot be purged");
+        for step in [
+            if build { trigger.snapshot().await } else { Ok(()) },
+            if let Some(upto) = purge { trigger.purge_log(upto).await } else { Ok(()) },
+        ] {
+            if let Err(error) = step {
+                tracing::warn!(error = %error, "log cannot be purged");
+            }
         }
     }
 }

@@ -21,4 +21,5 @@ pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod transfer;
 pub(crate) mod types;
+mod upkeep;
 pub(crate) mod wire;
