@@ -142,6 +142,11 @@ async fn an_empty_region_gets_a_snapshot_though_its_transfer_is_killed() {
     })
     .await;
     let p99_before = load.end("before").await;
+    wait::until("the log to end after the large writes, so that only a snapshot holds them", LONG, || async {
+        let purged = metric(&cluster.regions[leader], "longshore_log_purged_revision").await?;
+        if purged > mebibytes { Ok(()) } else { Err(format!("purged up to {purged}")) }
+    })
+    .await;
     let sender_before = cluster.regions[leader].process().resident();
     cluster.regions[leader].process().reset_peak();
 
