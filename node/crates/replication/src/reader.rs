@@ -73,7 +73,9 @@ async fn instead(
     let digest = stored.digest;
     let local = |error: &ReadError| FetchError::Local { digest, detail: error.to_string() };
     let reader = Reader::new(core.clone(), digest, blob, range);
-    if core.is_given_up(&digest, stored.copy) {
+    // Given up just now; its loss may even be reported already.
+    let is_withdrawn = || core.facts(&digest).is_ok_and(|(facts, _)| facts.copy_here.is_none());
+    if core.is_given_up(&digest, stored.copy) || is_withdrawn() {
         return reader.begin(Some(stored.copy)).await;
     }
     match failure {
