@@ -34,8 +34,8 @@ pub struct Config {
     pub collect_every_ms: Option<u64>,
     /// Age at which abandoned uploads are purged. Unit: milliseconds of cluster time.
     pub upload_expiry_ms: u64,
-    /// How long a process runs before it sweeps copies that no row knows, and pauses before it does so again. Until then the closing request of an upload
-    /// that was not recorded may be sent again without its bytes. Unit: milliseconds.
+    /// How long a process runs before it sweeps copies that no row knows, and pauses before it does so again. Until then
+    /// the closing request of an upload that was not recorded may be sent again without its bytes. Unit: milliseconds.
     pub sweep_after_ms: u64,
 }
 

@@ -123,11 +123,13 @@ impl Core {
 
     /// Facts about a blob; a copy here that is known as bad counts as absent and is named beside.
     pub(crate) fn facts(&self, digest: &Digest) -> Result<(Facts, Option<CopyId>), FetchError> {
+        // Looked up first: it is forgotten once the rows do not name the copy any more.
+        let bad = lock(&self.health).bad(digest);
         let mut facts = self
             .cluster
             .facts(digest)
             .map_err(|error| FetchError::Local { digest: *digest, detail: error.to_string() })?;
-        let bad = lock(&self.health).bad(digest).filter(|bad| facts.copy_here == Some(*bad));
+        let bad = bad.filter(|bad| facts.copy_here == Some(*bad));
         if bad.is_some() {
             facts.copy_here = None;
         }
@@ -208,10 +210,12 @@ impl Core {
         }
     }
 
-    /// Holders in the order in which to ask them.
+    /// Holders in the order in which to ask them: those that answered without it last.
     pub(crate) fn order(&self, digest: &Digest, size: u64, holders: &[NodeId]) -> Vec<NodeId> {
         self.refresh(holders);
-        sources::order(digest, size, holders, &lock(&self.sources), self.now_ms())
+        let mut ordered = sources::order(digest, size, holders, &lock(&self.sources), self.now_ms());
+        lock(&self.retries).put_last(digest, &mut ordered);
+        ordered
     }
 
     /// Counts a transfer from a node until dropped.

@@ -82,9 +82,11 @@ pub(crate) async fn settle(core: &Core) {
     let Some(now_ms) = core.cluster.proved_time_ms().await else { return };
     for Doubted { copy: HeldCopy { digest, copy }, pin, .. } in doubts.take_settled(now_ms) {
         drop(pin);
+        // Once claimed nobody reports it any more; while it is pinned somebody may.
+        let Some(removal) = core.blobs.claim_removal(digest, copy) else { continue };
         let is_named = core.cluster.facts(&digest).map(|facts| facts.copy_here == Some(copy));
         if matches!(is_named, Ok(false))
-            && let Err(error) = core.blobs.delete_copy(digest, copy).await
+            && let Err(error) = core.blobs.delete_claimed(removal).await
         {
             warn!(%digest, %copy, error = %error, "unwanted copy not deleted");
         }

@@ -174,10 +174,6 @@ impl Flights {
         self.lock().keys().copied().collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     /// Landed flights that wait for their settlement.
     pub(crate) fn unsettled(&self) -> usize {
         self.unsettled.load(Ordering::Relaxed)

@@ -159,11 +159,6 @@ impl Core {
         });
     }
 
-    /// Whether this copy is known as bad and was given up, so that a new one may be fetched.
-    pub(crate) fn is_given_up(&self, digest: &Digest, copy: CopyId) -> bool {
-        lock(&self.health).bad(digest) == Some(copy)
-    }
-
     /// The operator's word: whatever is bad now or within the next hour is lost.
     pub(crate) fn confirm_loss(&self) {
         let mut health = lock(&self.health);

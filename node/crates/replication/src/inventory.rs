@@ -1,8 +1,9 @@
 //! A node compares its own disk with its own rows, without network, at every start and when it is asked to (design §7).
 //!
-//! It corrects only its own store. A row without a file is `Lost`, unless so many are missing at once that the disk is more
+//! It corrects only its own store. A row without a file is `Lost`, unless so many are missing that the disk is more
 //! likely not mounted. A file without a row is swept, once a state newer than the finding says that there is none; pinned
-//! bytes are left alone, and a process does not sweep in its first hour. Neither happens before this process's `OpenStore` is applied.
+//! bytes are left alone, and a process does not sweep in its first hour. Neither happens before this process's
+//! `OpenStore` is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use metadata::handle::Demand;
 use tracing::{error, info, warn};
 
 use crate::core::{Core, lock};
-use crate::losses::needs_word;
 
 /// Rows and files of one page.
 const PAGE: usize = 500;
@@ -105,19 +105,15 @@ async fn find_lost(core: &Arc<Core>, metadata: &metadata::Handle) -> Result<bool
         }
         tokio::time::sleep(Duration::from_millis(REST_MS)).await;
     }
-    {
-        let now_ms = core.now_ms();
-        let mut health = lock(&core.health);
-        if needs_word(missing_count, held) && !health.losses.is_confirmed(now_ms) {
-            health.losses.stop();
-            error!(
-                missing = missing_count,
-                held,
-                "too many copies are missing at once, is the store's disk mounted? none is reported lost before \
-                 `cluster-cli sync --confirm-loss`"
-            );
-            return Ok(false);
-        }
+    let now_ms = core.now_ms();
+    if missing_count > 0 && !lock(&core.health).losses.judge_missing(missing_count, held, now_ms) {
+        error!(
+            missing = missing_count,
+            held,
+            "too many copies are missing, is the store's disk mounted? none is reported lost before \
+             `cluster-cli sync --confirm-loss`"
+        );
+        return Ok(false);
     }
     info!(missing = missing_count, held, "own copies are compared with the rows");
     if missing_count > 0 {

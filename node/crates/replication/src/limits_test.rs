@@ -41,8 +41,8 @@ async fn without_a_quorum_pulls_go_on_and_only_so_much_is_kept() {
         join_all(reads).await;
     }
     let flights = &b.core.flights;
-    until("all have landed", || flights.unsettled() == flights.len()).await;
-    let kept = flights.len();
+    until("all have landed", || flights.unsettled() == flights.digests().len()).await;
+    let kept = flights.digests().len();
     let most = UNSETTLED_MAX + b.core.config.flights_max;
     assert!((UNSETTLED_MAX..=most).contains(&kept), "{kept} landed flights wait for a quorum");
     until("nobody reads, no file is open", || open_files(&b.root) == 0).await;
@@ -192,7 +192,7 @@ async fn in_doubt() -> (Arc<World>, Node, Node, Digest, CopyId) {
     world.want(&b, digest);
     b.work();
     world.until("B holds it", |rows| rows.holders.contains_key(&(digest, b.id))).await;
-    until("the report is settled", || b.core.flights.len() == 0).await;
+    until("the report is settled", || b.core.flights.digests().is_empty()).await;
     let copy = world.holder(&b, &digest).unwrap();
     (world, a, b, digest, copy)
 }

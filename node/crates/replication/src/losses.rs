@@ -14,7 +14,7 @@ const WINDOW_MS: u64 = 3_600_000;
 const COUNT_MS: u64 = 600_000;
 
 /// Whether so many losses need the operator's word (design §7: over 1 %).
-pub(crate) fn needs_word(missing: u64, held: u64) -> bool {
+fn needs_word(missing: u64, held: u64) -> bool {
     missing > FREE && missing.saturating_mul(100) > held
 }
 
@@ -64,7 +64,7 @@ impl Losses {
         }
         let lost = self.recent.len() as u64 + 1;
         let (at_ms, count) = self.counted.unwrap_or_default();
-        if lost > FREE && needs_word(lost, count.held) {
+        if needs_word(lost, count.held) {
             if self.counted.is_none() || !count.whole || at_ms + COUNT_MS <= now_ms {
                 return Verdict::CountFirst(lost.saturating_mul(200));
             }
@@ -85,9 +85,13 @@ impl Losses {
         self.recent.pop_back();
     }
 
-    /// Too many are missing at once.
-    pub(crate) fn stop(&mut self) {
-        self.stopped = true;
+    /// Judges copies that are missing all at once; false when none of them is given up before the operator's word.
+    pub(crate) fn judge_missing(&mut self, missing: u64, held: u64, now_ms: u64) -> bool {
+        if self.is_confirmed(now_ms) {
+            return true;
+        }
+        self.stopped |= needs_word(missing, held);
+        !self.stopped
     }
 
     /// Nothing is given up before the operator confirms.
@@ -133,6 +137,12 @@ mod tests {
         assert!(needs_word(11, 1_000));
         assert!(!needs_word(11, 1_100));
         assert!(needs_word(5_000, 5_000));
+        let mut losses = Losses::default();
+        assert!(losses.judge_missing(11, 1_100, 0));
+        assert!(!losses.judge_missing(11, 1_000, 0));
+        assert!(!losses.judge_missing(1, 1_000, 0), "who was asked waits for the answer");
+        losses.confirm(5);
+        assert!(losses.judge_missing(1_000, 1_000, 5));
     }
 
     #[test]

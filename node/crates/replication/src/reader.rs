@@ -74,8 +74,7 @@ async fn instead(
     let local = |error: &ReadError| FetchError::Local { digest, detail: error.to_string() };
     let reader = Reader::new(core.clone(), digest, blob, range);
     // Given up just now; its loss may even be reported already.
-    let is_withdrawn = || core.facts(&digest).is_ok_and(|(facts, _)| facts.copy_here.is_none());
-    if core.is_given_up(&digest, stored.copy) || is_withdrawn() {
+    if core.facts(&digest).is_ok_and(|(facts, _)| facts.copy_here.is_none()) {
         return reader.begin(Some(stored.copy)).await;
     }
     match failure {

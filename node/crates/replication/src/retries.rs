@@ -64,6 +64,13 @@ impl Retries {
         holders.retain(|node| !retry.passed_over.contains(node));
     }
 
+    /// Moves the holders that were passed over behind the others.
+    pub(crate) fn put_last(&self, digest: &Digest, holders: &mut [NodeId]) {
+        if let Some(retry) = self.map.get(digest) {
+            holders.sort_by_key(|node| retry.passed_over.contains(node));
+        }
+    }
+
     /// When it may be tried again.
     pub(crate) fn at_ms(&self, digest: &Digest) -> u64 {
         self.map.get(digest).map_or(0, |retry| retry.at_ms)
@@ -114,6 +121,9 @@ mod tests {
         retries.failed(&digest(1), 5_000, 0);
         retries.failed(&digest(2), 5_000, 0);
         retries.pass_over(&digest(1), A);
+        let mut ordered = vec![A, B];
+        retries.put_last(&digest(1), &mut ordered);
+        assert_eq!(ordered, [B, A], "a transfer by itself asks it last");
         assert_eq!(willing(&mut retries, 1), [B]);
         assert_eq!(willing(&mut retries, 2), [A, B], "of this blob only");
         retries.pass_over(&digest(1), B);

@@ -79,7 +79,7 @@ async fn round(core: &Arc<Core>, window: &mut Window, changed: bool) -> Result<O
     let slots = core.fetch_slots.available_permits();
     let space = core.blobs.space();
     // A full disk takes nothing more, and without a quorum nothing is settled: both are looked at again next round.
-    if slots == 0 || space.free <= space.reserve || core.flights.len() >= UNSETTLED_MAX {
+    if slots == 0 || space.free <= space.reserve || core.flights.unsettled() >= UNSETTLED_MAX {
         return Ok(None);
     }
     let now_ms = core.now_ms();
