@@ -19,5 +19,6 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod scale;
+pub mod skip;
 pub mod strace;
 pub mod wait;

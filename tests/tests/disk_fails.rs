@@ -14,6 +14,7 @@ use tests::content::{Content, PIECE};
 use tests::image::{Blob, INDEX, Image, Manifest};
 use tests::power::Disk;
 use tests::registry::{Registry, Trouble};
+use tests::skip::skipped;
 use tests::strace::Strace;
 use tests::{scale, wait};
 
@@ -81,7 +82,7 @@ async fn sync_of_the_leader_fails(name: &str) {
     let strace = match Strace::attach(&cluster.regions[victim], &arguments).await {
         Ok(strace) => strace,
         Err(reason) => {
-            println!("SKIPPED: {reason}");
+            skipped(&reason);
             return;
         }
     };
@@ -148,7 +149,7 @@ async fn on_a_small_disk() -> Option<(Cluster, Disk)> {
             Some((cluster, disk))
         }
         Err(reason) => {
-            println!("SKIPPED: {reason}");
+            skipped(&reason);
             None
         }
     }

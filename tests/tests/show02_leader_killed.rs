@@ -66,13 +66,18 @@ async fn leader_is_killed_during_pushes(options: Options) {
     cluster.kill(leader);
     let killed = Instant::now();
     let before = count(&journal);
-    wait::until("pushes to resume by themselves", LONG, || acknowledged(before + pushes)).await;
+    let first_after = wait::until("the first push to another region after the kill", PATIENCE, || async {
+        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = journal.iter().filter(|push| push.at > killed && push.region != leader).map(|push| push.at);
+        after.min().ok_or_else(|| format!("{} before it", journal.len()))
+    })
+    .await;
+    wait::until("pushes to go on by themselves", LONG, || acknowledged(before + pushes)).await;
     cluster.restart(leader);
     writers.shutdown().await;
 
     let journal = std::mem::take(&mut *journal.lock().unwrap_or_else(PoisonError::into_inner));
-    let first_after = journal.iter().filter(|push| push.at > killed && push.region != leader).map(|push| push.at).min();
-    let pause = first_after.map(|at| at - killed).unwrap_or_default();
+    let pause = first_after - killed;
     println!("{profile}: leader killed during pushes, the first push after it was acknowledged after {pause:?}");
     cluster.await_ready().await;
     for region in 0..3 {

@@ -152,7 +152,7 @@ async fn text(cluster: &Cluster, region: usize, path: &str) -> String {
 async fn a_store_that_lost_everything_asks_the_operator_first() {
     const ASKED: &str = "cluster-cli sync --confirm-loss";
     let seed = scale::seed("show08 loss");
-    let allowed = vec!["too many copies are missing at once", "copies are missing", "the operator confirms"];
+    let allowed = vec!["too many copies are missing", "copies are missing", "the operator confirms"];
     let mut cluster = Cluster::start(3, Options { allowed, ..Options::default() }).await;
     let contents: Vec<Content> = (0..15).map(|number| Content::new(seed + number, 5_000 + number)).collect();
     for content in &contents {

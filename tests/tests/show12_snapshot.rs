@@ -84,6 +84,7 @@ impl Load {
             done.expect("every write is taken");
         }
         let mut times = std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner));
+        assert!(times.len() >= 100, "{when}: only {} puts, their percentiles say nothing", times.len());
         times.sort_unstable();
         let percentile = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
         let (median, p99) = (percentile(50), percentile(99));

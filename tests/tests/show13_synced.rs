@@ -11,6 +11,7 @@ use tests::content::{Content, PIECE, Random};
 use tests::image::{Image, Manifest};
 use tests::power::Disk;
 use tests::registry::{Registry, patiently};
+use tests::skip::skipped;
 use tests::strace::Strace;
 use tests::{scale, wait};
 use tokio::task::JoinSet;
@@ -85,7 +86,7 @@ async fn data_groups_record_and_directories_are_synced_before_the_answers() {
     let trace = match Strace::attach(&cluster.regions[0], &["-y", "-s", "40", "-e", calls, "-o", &shown]).await {
         Ok(trace) => trace,
         Err(reason) => {
-            println!("SKIPPED: {reason}");
+            skipped(&reason);
             return;
         }
     };
@@ -184,7 +185,7 @@ async fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let disk = match Disk::mount(&image, &cluster.regions[0].data(), 1024) {
         Ok(disk) => disk,
         Err(reason) => {
-            println!("SKIPPED: {reason}");
+            skipped(&reason);
             return;
         }
     };

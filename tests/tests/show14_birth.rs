@@ -149,6 +149,9 @@ async fn a_disk_of_blobs_that_outlived_its_node_counts_again() {
     let image = Image::new(seed, &[32 * PIECE, 1000]);
     cluster.at(2).push_image("team/app", "v1", &image).await.expect("a healthy region takes a push");
     cluster.destroy(2);
+    let status = cluster.cluster_status().await.expect("two regions answer");
+    let lacking = |name: &str| status.regions.iter().any(|row| row.name == name && row.backlog_bytes >= 32 * PIECE);
+    assert!(lacking("paris") && lacking("virginia"), "the copy is the last one: {:?}", status.regions);
     // Minted, and away again: the others do all that they would do about a lost store.
     cluster.rejoin(2, 0).await;
     cluster.kill(2);
