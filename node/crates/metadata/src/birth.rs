@@ -161,6 +161,8 @@ pub async fn open(config: Config, store: Option<StoreId>, tasks: Tasks) -> Resul
         }
         return Ok(Opened::Unjoined);
     };
+    // A stop right after the identity was written left it: with the identity lost later, the member would look unborn.
+    intent::forget(&config.data);
     if store != Some(identity.store) {
         let found = store.map_or("none".to_owned(), |store| store.to_string());
         return Err(Error::Identity {
@@ -244,11 +246,6 @@ pub async fn join(
     intent::forget(&config.data);
     tracing::info!(cluster = %identity.cluster, node = identity.node.0, region = %identity.region_name, "node joins");
     start::start(config, identity, start::Begin::Existing, tasks).await
-}
-
-/// The region name of the identity on disk, if the node has one.
-pub fn is_member(config: &Config) -> Result<bool, Error> {
-    Ok(identity::read(&config.data)?.is_some())
 }
 
 fn refuse_member(config: &Config) -> Result<(), Error> {

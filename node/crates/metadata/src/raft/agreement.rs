@@ -175,8 +175,9 @@ async fn stop_serving(member: &Member, mark: DivergedRow) -> bool {
         // A snapshot has replaced the state meanwhile: it is judged anew.
         Ok(Ok(false)) => false,
         Ok(Err(error)) => {
-            tracing::error!(%error, "that this node has diverged cannot be written down, will try again");
-            false
+            // A failed commit is never tried again on its file; the mark in memory stands until the node ends.
+            tracing::error!(%error, "that this node has diverged cannot be written down");
+            member.file().has_failed()
         }
         Err(_) => false,
     }

@@ -463,13 +463,8 @@ pub(crate) async fn mint(member: &Member, node: NewNode, replace: Option<NodeId>
         !row.removed && row.peer_address == node.peer_address && stores.iter().all(|store| store.node != row.id)
     });
     // One that votes has promised things: its id is never given to an empty log.
-    let votes = |node: NodeId| {
-        let metrics = member.raft().metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().any(|id| id == node.0)
-    };
     if let Some(row) = waiting
-        && !votes(row.id)
+        && !member.voters().contains(&row.id)
         && view.region(row.region)?.is_some_and(|region| region.name == node.region)
     {
         return Ok(Minting::Minted(row.id, row.region));

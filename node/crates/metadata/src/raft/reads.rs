@@ -33,9 +33,7 @@ pub(crate) enum RoundError {
 impl Member {
     /// See [`crate::Handle::view`].
     pub(crate) async fn view(&self, demand: Demand, min: Option<Revision>) -> Result<View, ReadError> {
-        if self.is_diverged() {
-            return Err(ReadError::Unavailable { detail: self.state_obstacle().unwrap_or_default() });
-        }
+        self.refuse_diverged()?;
         let freshness = match demand {
             Demand::Local => Freshness::Local,
             Demand::Pull => self.confirm_or_escape().await,
@@ -51,7 +49,16 @@ impl Member {
                 detail: format!("revision {min} has not arrived in this region yet"),
             });
         }
+        // It may have come to light while this read waited.
+        self.refuse_diverged()?;
         Ok(self.local_view(freshness)?)
+    }
+
+    fn refuse_diverged(&self) -> Result<(), ReadError> {
+        if !self.is_diverged() {
+            return Ok(());
+        }
+        Err(ReadError::Unavailable { detail: self.state_obstacle().unwrap_or_else(|| self.cut_off_text()) })
     }
 
     async fn confirm_or_escape(&self) -> Freshness {

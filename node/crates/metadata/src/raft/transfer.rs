@@ -55,9 +55,9 @@ impl Member {
 
     /// All voters, and those of the others that a leader heard within its lease, with the index their logs match up to.
     fn audience(&self) -> (BTreeSet<NodeId>, BTreeMap<NodeId, u64>) {
+        let voters = self.voters();
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
-        let voters: BTreeSet<NodeId> = metrics.membership_config.voter_ids().map(NodeId).collect();
         let lease = self.timing().election_max;
         let heard = metrics.heartbeat.iter().flatten();
         let heard = heard.filter(|(_, at)| at.as_ref().is_some_and(|at| at.elapsed() < lease));
