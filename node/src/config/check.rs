@@ -3,16 +3,13 @@
 use std::path::Path;
 use std::{fs, io};
 
-use domain::limits::MANIFEST_BYTES_MAX;
+use domain::limits::{BODY_IDLE_MS_MAX, MANIFEST_BYTES_MAX};
 
 use super::explain;
 use super::keys::Config;
 use super::reader::{Mistake, Reader};
 use super::value::HostPort;
 
-/// Longest pause in a body that may be set: the owner of a session waits for the next piece of a body that another
-/// region passes on for a minute longer. Unit: milliseconds.
-const BODY_IDLE_MS_MAX: u64 = 300_000;
 /// Shortest waits for a client. Unit: milliseconds.
 const CLIENT_WAIT_MS_MIN: u64 = 1000;
 /// Most connections or requests at once that may be set; far beyond what file descriptors allow.
@@ -28,12 +25,7 @@ pub(super) fn rules(config: &Config, reader: &Reader) -> Vec<Mistake> {
 fn limits(config: &Config, reader: &Reader) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let mut note = |section: &str, key: &str, problem: String, remedy: &str| {
-        mistakes.push(Mistake {
-            place: reader.place(section, key),
-            key: format!("{section}.{key}"),
-            problem,
-            remedy: remedy.to_owned(),
-        });
+        mistakes.push(reader.mistake(section, key, problem, remedy));
     };
     let http = &config.http;
     let idle_ms = http.body_idle_ms_max.0;
@@ -60,12 +52,7 @@ fn limits(config: &Config, reader: &Reader) -> Vec<Mistake> {
 fn doors(config: &Config, reader: &Reader) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let mut note = |section: &str, key: &str, problem: String, remedy: &str| {
-        mistakes.push(Mistake {
-            place: reader.place(section, key),
-            key: format!("{section}.{key}"),
-            problem,
-            remedy: remedy.to_owned(),
-        });
+        mistakes.push(reader.mistake(section, key, problem, remedy));
     };
     let insecure_remedy =
         "listen on a loopback address, or accept it with peer.insecure = true inside a trusted network";
@@ -119,12 +106,7 @@ pub(super) fn disks(config: Option<&Config>, reader: &Reader) -> Vec<Mistake> {
     for (key, path) in [("data", data), ("blobs", blobs)] {
         let Some(path) = path else { continue };
         if let Some((problem, remedy)) = unusable(&path) {
-            mistakes.push(Mistake {
-                place: reader.place("storage", key),
-                key: format!("storage.{key}"),
-                problem,
-                remedy,
-            });
+            mistakes.push(reader.mistake("storage", key, problem, &remedy));
         }
     }
     mistakes

@@ -108,7 +108,8 @@ sections! {
         requests_max: Count = Set("1024");
         /// Bytes of manifests being received at once; more wait for a moment and are then answered 429.
         manifests_bytes_max: ByteSize = Set("\"64MiB\"");
-        /// Longest pause between two pieces of a request's body, 1 s to 5 min. After it an upload keeps what came.
+        /// Longest pause between two pieces of a request's body, 1 s to 5 min. After it an upload keeps what came, unless the
+        /// chunk had a Content-Range.
         body_idle_ms_max: Millis = Set("\"60s\"");
         /// Longest time in which a client takes nothing of an answer, at least 1 s. After it the connection is closed.
         write_stall_ms_max: Millis = Set("\"60s\"");

@@ -140,7 +140,11 @@ fn explain(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotADirectory => "a part of the path is not a directory".to_owned(),
         std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
         std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-        kind => kind.to_string(),
+        // The system's own words, without its number.
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
     }
 }
 

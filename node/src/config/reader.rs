@@ -80,6 +80,11 @@ impl Reader {
             .map_or_else(|| self.file.clone(), |found| found.place.clone())
     }
 
+    /// What is wrong with a key, told at its place.
+    pub(super) fn mistake(&self, section: &str, key: &str, problem: String, remedy: &str) -> Mistake {
+        Mistake { place: self.place(section, key), key: format!("{section}.{key}"), problem, remedy: remedy.to_owned() }
+    }
+
     fn read_file(&mut self, text: &str) {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut broken = Vec::new();

@@ -1,5 +1,7 @@
 //! A `join` asked of a node that is a member: harmless when it is the same join again.
 
+use std::time::Duration;
+
 use domain::{ClusterId, RegionName};
 use metadata::birth;
 use metadata::handle::Identity;
@@ -9,9 +11,12 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::refusal::{from_birth, from_state, refuse};
-use super::server_status::{NODE_DEADLINE, reason};
+use super::server_status::reason;
 use crate::rooms::Rooms;
 use crate::status;
+
+/// How long the member that the operator named may take to say which cluster it belongs to, over a new connection.
+const MEMBER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Says whether this member may answer the join with what it is.
 pub(super) async fn repeat(rooms: &Rooms, member: &str, region: &RegionName) -> Result<(), Status> {
@@ -46,7 +51,7 @@ async fn cluster_of(member: &str) -> Result<ClusterId, Status> {
         refuse(Code::InvalidArgument, format!("`{member}` is not an address of the form host:port"), next)
     })?;
     let mut client = AdminClient::new(endpoint.connect_lazy());
-    let said = tokio::time::timeout(NODE_DEADLINE, client.node_status(NodeStatusRequest {})).await;
+    let said = tokio::time::timeout(MEMBER_DEADLINE, client.node_status(NodeStatusRequest {})).await;
     let said = said.map_err(|_| silent("it does not answer"))?.map_err(|status| silent(&reason(&status)))?;
     let cluster = ClusterId::from_hex(&said.into_inner().cluster);
     cluster.ok_or_else(|| refuse(Code::Unavailable, format!("{member} belongs to no cluster yet"), next))

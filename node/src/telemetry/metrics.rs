@@ -71,7 +71,7 @@ metrics! {
     FETCHED_BLOBS Counter "longshore_fetched_blobs" "Blobs fetched from other regions since start";
     FETCHED_BYTES Counter "longshore_fetched_bytes" "Bytes fetched from other regions since start";
     FETCH_FAILURES Counter "longshore_fetch_failures" "Blob fetches that failed since start";
-    DAMAGED Counter "longshore_damaged_copies" "Copies of blobs found damaged since start";
+    DAMAGED Counter "longshore_damaged_copies" "Copies of blobs found missing or damaged since start";
     CONFIRM_LOSS Gauge "longshore_confirm_loss" "1 while too many copies are missing or damaged at once and the operator is asked (sync --confirm-loss)";
     HTTP_REQUESTS Counter "longshore_http_requests" "Requests answered at the registry's door, by method, route and code";
     HTTP_REQUEST_SECONDS Histogram "longshore_http_request_seconds" "Seconds until the head of an answer, by method and route";

@@ -245,7 +245,7 @@ impl Handle {
         self.store.index.is_ready()
     }
 
-    /// Opens a session; its record is durable when this returns.
+    /// Opens a session. Its record is durable with its first acknowledged byte, not before.
     pub async fn create_upload(&self, repository: RepositoryName) -> Result<SessionKey, UploadError> {
         let store = Arc::clone(&self.store);
         let work = async move { sessions::create(&store, repository).await };

@@ -26,6 +26,9 @@ pub const GROUP_BYTES: usize = 1024 * 1024;
 pub const UPLOADS_OPEN_MAX: usize = 1024;
 /// How long an upload session that no byte was sent to keeps its place when all are taken. Unit: milliseconds.
 pub const UPLOAD_IDLE_MS: u64 = 300_000;
+/// Longest pause in a request's body that an operator may allow; an owner of uploads waits for passed on bodies a minute
+/// longer. Unit: milliseconds.
+pub const BODY_IDLE_MS_MAX: u64 = 300_000;
 /// Digests in one `Held`, `Lost` or `Deleted` report (design §3).
 pub const REPORT_DIGESTS_MAX: usize = 500;
 /// Rows one command of the long-running kind may touch (design §3).

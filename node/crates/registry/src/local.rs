@@ -16,8 +16,9 @@ use crate::session_id::SessionId;
 use crate::turns::Turn;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
 
-/// Longest wait of a closing PUT for the request before it: the same PUT, which may still be hashing or recording.
-const CLOSE_TURN_MAX: Duration = Duration::from_secs(20);
+/// Longest wait of a closing PUT for the request before it: the same PUT, which may still be hashing or recording. A node
+/// that passes one on hears of it before it calls this one stalled.
+const CLOSE_TURN_MAX: Duration = Duration::from_secs(12);
 /// Longest wait of a chunk or a cancellation for the request before it, whose connection may have broken unnoticed.
 const STEP_TURN_MAX: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::limits;
 use futures_util::stream;
 use proto::sessions::sessions_server::{Sessions as Service, SessionsServer};
 use proto::sessions::{BodyPart, Broken, SessionReply, SessionRequest, body_part};
@@ -14,9 +15,9 @@ use crate::session_id::SessionId;
 use crate::upload::{Body, BodyError, Closing, Error, Sessions};
 use crate::wire::{self, Answer, Opening};
 
-/// Longest pause between two parts; the door of the passing node gives up on its client earlier (after 5 minutes at
-/// most), and a link that is gone is noticed by its own keepalive.
-const PART_WAIT_MAX: Duration = Duration::from_mins(6);
+/// Longest pause between two parts: the door of the passing node gives up on its client earlier, and a link that is gone
+/// is noticed by its own keepalive.
+const PART_WAIT_MAX: Duration = Duration::from_millis(limits::BODY_IDLE_MS_MAX + 60_000);
 
 pub(crate) fn service(handle: Handle) -> SessionsServer<Server> {
     SessionsServer::new(Server { handle })
