@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use domain::{Durability, Place, RegionName};
+use domain::{Durability, Place, RegionName, RepositoryName};
 
 use crate::bench::args::Bench;
 
@@ -244,7 +244,7 @@ pub(crate) struct Status {
 pub(crate) enum PolicyVerb {
     /// Set the policy of a repository prefix
     Set(PolicySet),
-    /// Show all policies
+    /// Show all policies, or the one in force for a repository
     Show(PolicyShow),
 }
 
@@ -252,20 +252,44 @@ pub(crate) enum PolicyVerb {
 #[command(after_help = "\
 Examples:
   cluster-cli policy set team/api --durability all
-  cluster-cli policy set \"\" --durability majority        every repository without a longer prefix")]
+  cluster-cli policy set \"\" --durability majority        every repository without a longer prefix
+  cluster-cli policy set team --immutable-tags 'v*' --immutable-tags '?.?.?'
+  cluster-cli policy set mirror --sparse accept
+
+What is not named stays as it is; a prefix that has no policy yet begins with the one that was in force for it.")]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(crate) struct PolicySet {
     /// Prefix of repository names, whole components; \"\" for all
     #[arg(value_name = "PREFIX")]
     pub(crate) prefix: String,
     /// In how many regions a push is durable before it is acknowledged: local, majority, all or a number
-    #[arg(long, value_name = "HOW", value_parser = durability)]
-    pub(crate) durability: Durability,
+    #[arg(long, group = "what", value_name = "HOW", value_parser = durability)]
+    pub(crate) durability: Option<Durability>,
+    /// Store manifests that name blobs or manifests which the repository does not hold, or refuse them
+    #[arg(long, group = "what", value_enum)]
+    pub(crate) sparse: Option<Sparse>,
+    /// Tags that neither move nor go once they are set: * is any run of characters, ? any one; \"\" for none. Repeat it
+    /// for several; they take the place of those that were set before
+    #[arg(long, group = "what", value_name = "GLOB")]
+    pub(crate) immutable_tags: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) endpoints: EndpointList,
 }
 
+/// What becomes of manifests whose children are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sparse {
+    /// They are stored
+    Accept,
+    /// They are refused
+    Refuse,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PolicyShow {
+    /// Show the policy in force for this repository. Default: all policies
+    #[arg(value_name = "REPOSITORY", value_parser = repository)]
+    pub(crate) repository: Option<RepositoryName>,
     #[command(flatten)]
     pub(crate) endpoints: EndpointList,
     #[command(flatten)]
@@ -311,6 +335,10 @@ fn host_port(text: &str) -> Result<String, String> {
 
 fn region_name(text: &str) -> Result<RegionName, String> {
     RegionName::parse(text).map_err(|error| error.to_string())
+}
+
+fn repository(text: &str) -> Result<RepositoryName, String> {
+    RepositoryName::parse(text).map_err(|error| error.to_string())
 }
 
 fn durability(text: &str) -> Result<Durability, String> {

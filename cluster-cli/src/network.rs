@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use domain::{Durability, Place};
+use domain::{Durability, Place, RepositoryName};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
-    ClusterStatusRequest, InitRequest, JoinRequest, LeaveRequest, LeaveResponse, NodeStatusRequest, Place as WirePlace,
-    Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, SyncRequest, SyncResponse, TransferLeaderRequest,
+    ClusterStatusRequest, Globs, InitRequest, JoinRequest, LeaveRequest, LeaveResponse, NodeStatusRequest,
+    Place as WirePlace, Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, SyncRequest, SyncResponse,
+    TransferLeaderRequest,
 };
 use serde::Serialize;
 use tonic::transport::{Channel, Endpoint};
@@ -65,6 +66,14 @@ pub(crate) struct Policy {
     pub(crate) immutable_tags: Vec<String>,
 }
 
+/// What of a policy is set; the rest stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PolicyChange {
+    pub(crate) durability: Option<Durability>,
+    pub(crate) sparse: Option<bool>,
+    pub(crate) immutable_tags: Option<Vec<String>>,
+}
+
 /// A comparison of a node's disk with its rows that has begun.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Comparison {
@@ -113,9 +122,15 @@ impl Endpoints {
         Ok(departure)
     }
 
-    /// Sets a policy; gives the revision.
-    pub(crate) async fn set_policy(&self, prefix: &str, durability: Durability) -> Result<u64, Failure> {
-        let request = SetPolicyRequest { prefix: prefix.to_owned(), durability: Some(durability.to_string()) };
+    /// Sets what is named of a policy; gives the revision.
+    pub(crate) async fn set_policy(&self, prefix: &str, change: PolicyChange) -> Result<u64, Failure> {
+        let PolicyChange { durability, sparse, immutable_tags } = change;
+        let request = SetPolicyRequest {
+            prefix: prefix.to_owned(),
+            durability: durability.map(|durability| durability.to_string()),
+            sparse,
+            immutable_tags: immutable_tags.map(|globs| Globs { globs }),
+        };
         let ask = |mut client: Client| {
             let request = request.clone();
             async move { client.set_policy(request).await }
@@ -123,9 +138,13 @@ impl Endpoints {
         Ok(self.ask(WRITE, ask).await?.into_inner().revision)
     }
 
-    /// All policies.
-    pub(crate) async fn policies(&self) -> Result<Vec<Policy>, Failure> {
-        let ask = |mut client: Client| async move { client.show_policies(ShowPoliciesRequest {}).await };
+    /// All policies, or the one in force for a repository.
+    pub(crate) async fn policies(&self, repository: Option<&RepositoryName>) -> Result<Vec<Policy>, Failure> {
+        let request = ShowPoliciesRequest { repository: repository.map(ToString::to_string).unwrap_or_default() };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.show_policies(request).await }
+        };
         let show = |WirePolicy { prefix, durability, sparse, immutable_tags }| Policy {
             prefix,
             durability,

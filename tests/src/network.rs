@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
-    ClusterStatusRequest, InitRequest, JoinRequest, MemberStatus, NodeStatusRequest, NodeStatusResponse, Phase,
+    ClusterStatusRequest, Globs, InitRequest, JoinRequest, MemberStatus, NodeStatusRequest, NodeStatusResponse, Phase,
     RegionState, RegionStatus, SetPolicyRequest, TransferLeaderRequest,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -157,7 +157,24 @@ impl Admin {
 
     /// Sets the durability of a repository prefix.
     pub async fn set_durability(&mut self, prefix: &str, durability: &str) -> Result<(), String> {
-        let request = SetPolicyRequest { prefix: prefix.to_owned(), durability: Some(durability.to_owned()) };
+        let durability = Some(durability.to_owned());
+        self.set_policy(SetPolicyRequest { prefix: prefix.to_owned(), durability, ..SetPolicyRequest::default() }).await
+    }
+
+    /// Says whether manifests with missing children are stored below a prefix.
+    pub async fn set_sparse(&mut self, prefix: &str, accepted: bool) -> Result<(), String> {
+        let sparse = Some(accepted);
+        self.set_policy(SetPolicyRequest { prefix: prefix.to_owned(), sparse, ..SetPolicyRequest::default() }).await
+    }
+
+    /// Says which tags below a prefix never move.
+    pub async fn set_immutable_tags(&mut self, prefix: &str, glob: &str) -> Result<(), String> {
+        let immutable_tags = Some(Globs { globs: vec![glob.to_owned()] });
+        let request = SetPolicyRequest { prefix: prefix.to_owned(), immutable_tags, ..SetPolicyRequest::default() };
+        self.set_policy(request).await
+    }
+
+    async fn set_policy(&mut self, request: SetPolicyRequest) -> Result<(), String> {
         self.client.set_policy(timed(request, BIRTH)).await.map(drop).map_err(|status| words(&status))
     }
 

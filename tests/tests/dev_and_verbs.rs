@@ -171,6 +171,30 @@ async fn exit_codes_and_words_of_the_verbs_can_be_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_is_set_in_parts_and_shown_for_a_repository() {
+    let cluster = Cluster::start(1, Options::default()).await;
+    let endpoint = cluster.regions[0].peer.to_string();
+    let set = |more: &[&str]| cli(&[&["policy", "set", "team", "--endpoint", &endpoint], more].concat());
+    for more in [&["--immutable-tags", "v*", "--immutable-tags", "1.?"][..], &["--sparse", "accept"]] {
+        let done = set(more);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let shown = |repository: &str| {
+        let output = cli(&["policy", "show", repository, "--json", "--endpoint", &endpoint]);
+        let policy: Value = serde_json::from_slice(&output.stdout).expect("one policy is in force");
+        (policy["prefix"].clone(), policy["sparse"].clone(), policy["immutable_tags"].clone())
+    };
+    assert_eq!(shown("team/api"), ("team".into(), true.into(), vec!["v*", "1.?"].into()));
+    assert_eq!(shown("teams/api"), ("".into(), false.into(), Value::Array(Vec::new())));
+    let refused = set(&["--immutable-tags", "a/b"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("`a/b`"));
+    assert!(set(&["--immutable-tags", ""]).status.success());
+    assert_eq!(shown("team/api"), ("team".into(), true.into(), Value::Array(Vec::new())));
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_with_a_last_copy_does_not_leave() {
     let seed = scale::seed("leave refused");
     // The others hear of the blobs and fetch them too slowly to matter.

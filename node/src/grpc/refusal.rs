@@ -63,7 +63,8 @@ pub(super) fn from_propose(error: &ProposeError) -> Status {
 pub(super) fn from_policy(error: &ProposeError) -> Status {
     match error {
         ProposeError::Refused(Refusal::Invalid { .. }) => {
-            let next = "write whole lower-case components such as team or team/api, without a slash at the end";
+            let next = "prefixes are whole lower-case components such as team/api, globs look like v* or 1.?; \
+                        see `cluster-cli policy set --help`";
             refuse(Code::InvalidArgument, error.to_string(), next)
         }
         _ => from_propose(error),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use domain::{Durability, NodeId, Place, RegionName};
+use domain::{Durability, NodeId, Place, RegionName, RepositoryName};
 use metadata::command::{Command, NewNode};
 use metadata::handle::{Demand, Origin};
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
-    ClusterStatusRequest, ClusterStatusResponse, InitRequest, InitResponse, JoinRequest, JoinResponse, LeaveRequest,
-    LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, SetPolicyRequest,
+    ClusterStatusRequest, ClusterStatusResponse, Globs, InitRequest, InitResponse, JoinRequest, JoinResponse,
+    LeaveRequest, LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, SetPolicyRequest,
     SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, SyncRequest, SyncResponse, TransferLeaderRequest,
     TransferLeaderResponse,
 };
@@ -69,6 +69,12 @@ fn parse_durability(text: &str) -> Result<Durability, Status> {
     })
 }
 
+fn parse_repository(text: &str) -> Result<RepositoryName, Status> {
+    RepositoryName::parse(text).map_err(|error| {
+        refuse(Code::InvalidArgument, error.to_string(), "write the repository's name without the registry's address")
+    })
+}
+
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
@@ -124,17 +130,27 @@ impl Admin for AdminService {
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<SetPolicyResponse>, Status> {
-        let SetPolicyRequest { prefix, durability } = request.into_inner();
+        let SetPolicyRequest { prefix, durability, sparse, immutable_tags } = request.into_inner();
         let durability = durability.as_deref().map(parse_durability).transpose()?;
-        let command = Command::SetPolicy { prefix, durability, sparse: None, immutable_tags: None };
+        let immutable_tags = immutable_tags.map(|Globs { globs }| globs);
+        let command = Command::SetPolicy { prefix, durability, sparse, immutable_tags };
         let applied = self.rooms()?.metadata.propose(origin(), command).await;
         let revision = applied.map_err(|error| from_policy(&error))?.revision.0;
         Ok(Response::new(SetPolicyResponse { revision }))
     }
 
-    async fn show_policies(&self, _: Request<ShowPoliciesRequest>) -> Result<Response<ShowPoliciesResponse>, Status> {
+    async fn show_policies(
+        &self,
+        request: Request<ShowPoliciesRequest>,
+    ) -> Result<Response<ShowPoliciesResponse>, Status> {
+        let ShowPoliciesRequest { repository } = request.into_inner();
+        let name = (!repository.is_empty()).then(|| parse_repository(&repository)).transpose()?;
         let view = self.rooms()?.metadata.view(Demand::Pull, None).await.map_err(|error| from_read(&error))?;
-        let rows = view.policies().map_err(|error| from_state(&error))?;
+        let rows = match name {
+            None => view.policies(),
+            Some(name) => view.policy(&name).map(|row| vec![row]),
+        };
+        let rows = rows.map_err(|error| from_state(&error))?;
         let show = |(prefix, policy): (String, metadata::rows::Policy)| {
             let metadata::rows::Policy { durability, sparse, immutable_tags } = policy;
             Policy { prefix, durability: durability.to_string(), sparse, immutable_tags }

@@ -35,6 +35,8 @@ pub const REPORT_DIGESTS_MAX: usize = 500;
 pub const COMMAND_ROWS_MAX: usize = 1000;
 /// Request rows below the horizon that one command prunes (ground.md §1).
 pub const REQUESTS_PRUNED_MAX: usize = 4;
+/// Globs of immutable tags that one policy may hold. Each has at most `TAG_BYTES_MAX` bytes.
+pub const IMMUTABLE_GLOBS_MAX: usize = 16;
 /// Entries kept of the history of one tag.
 pub const TAG_HISTORY_MAX: usize = 1000;
 /// Age after which a retried command is refused as too old. Unit: milliseconds of cluster time.

@@ -1,10 +1,10 @@
 //! The cluster itself: birth, time, policies.
 
-use domain::limits::REQUEST_HORIZON_MS;
+use domain::limits::{IMMUTABLE_GLOBS_MAX, REQUEST_HORIZON_MS};
 use domain::{ClusterId, Durability, NodeId, RegionId, RepositoryName, Revision};
 use std::ops::Bound;
 
-use super::{Entry, Judged, invalid};
+use super::{Entry, Judged, glob, invalid};
 use crate::command::NewNode;
 use crate::outcome::Outcome;
 use crate::rows::{Meta, Policy, RegionState};
@@ -111,6 +111,13 @@ impl Entry<'_> {
             && copies as usize > staying
         {
             return Err(invalid(format!("durability {copies} asks for more copies than the {staying} regions hold")));
+        }
+        let globs = immutable_tags.unwrap_or_default();
+        if globs.len() > IMMUTABLE_GLOBS_MAX {
+            return Err(invalid(format!("a policy holds at most {IMMUTABLE_GLOBS_MAX} globs of immutable tags")));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !glob::is_well_formed(glob)) {
+            return Err(invalid(format!("glob `{glob}` is not made of characters of tags, `*` and `?`")));
         }
         // What the command leaves open is taken from the policy in force so far.
         let (_, before) = self.state.policy_of(prefix)?;

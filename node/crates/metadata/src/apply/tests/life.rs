@@ -281,6 +281,24 @@ fn the_longest_policy_prefix_of_whole_components_wins() {
 }
 
 #[test]
+fn globs_of_a_policy_are_few_and_well_formed() {
+    let mut world = World::one();
+    let set = |globs: &[&str]| Command::SetPolicy {
+        prefix: "team".to_owned(),
+        durability: None,
+        sparse: None,
+        immutable_tags: Some(globs.iter().map(|glob| (*glob).to_owned()).collect()),
+    };
+    world.done(set(&["v*"; 16]));
+    for wrong in [&["v*"; 17][..], &["v*", ""], &["a/b"]] {
+        assert!(invalid(&world.refused(set(wrong))), "{wrong:?}");
+    }
+    assert_eq!(world.view().policy(&repo("team")).unwrap().1.immutable_tags.len(), 16);
+    world.done(set(&[]));
+    assert!(world.view().policy(&repo("team")).unwrap().1.immutable_tags.is_empty());
+}
+
+#[test]
 fn cordons_and_addresses_are_kept() {
     let mut world = World::one();
     world.done(Command::SetCordoned { region: RegionId(1), cordoned: true });
