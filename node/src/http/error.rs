@@ -308,6 +308,7 @@ impl From<domain::manifest::Error> for Failure {
             | Error::Type { .. }
             | Error::TypesDiffer { .. }
             | Error::Json { .. }
+            | Error::Schema1
             | Error::SchemaVersion { .. }
             | Error::Missing { .. }
             | Error::Ambiguous { .. }

@@ -107,6 +107,7 @@ fn manifests_that_cannot_be_read() {
         Error::Type { given: text() },
         Error::TypesDiffer { header: text(), body: text() },
         Error::Json { detail: text() },
+        Error::Schema1,
         Error::SchemaVersion { given: text() },
         Error::Missing { media_type: "m", field: "f" },
         Error::Ambiguous { media_type: "m", field: "f" },

@@ -14,7 +14,10 @@ use serde::{Deserialize, de};
 use crate::Digest;
 use crate::digest::{self, clip};
 use crate::limits::{MANIFEST_BYTES_MAX, MANIFEST_CHILDREN_MAX};
-use crate::media_type::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_non_distributable};
+use crate::media_type::{
+    DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED, OCI_INDEX, OCI_MANIFEST,
+    is_non_distributable,
+};
 
 /// One thing a manifest names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +79,10 @@ pub enum Error {
         /// What the parser said.
         detail: String,
     },
-    /// `schemaVersion` is not 2; version 1 is not supported.
+    /// Docker schema 1, by type or by `schemaVersion`: its digests do not name its bytes.
+    #[error("this is a Docker schema 1 manifest, which is not supported; push the image as schema 2 or OCI")]
+    Schema1,
+    /// `schemaVersion` is not 2.
     #[error("schemaVersion is {given}, only 2 is supported")]
     SchemaVersion {
         /// What was given; "missing" when absent.
@@ -135,6 +141,7 @@ pub fn parse(body: &[u8], content_type: Option<&str>) -> Result<Manifest, Error>
     let document: Document = serde_json::from_slice(body).map_err(json_error)?;
     match &document.schema_version {
         Some(serde_json::Value::Number(number)) if number.as_u64() == Some(2) => {}
+        Some(serde_json::Value::Number(number)) if number.as_u64() == Some(1) => return Err(Error::Schema1),
         Some(other) => return Err(Error::SchemaVersion { given: clip(&other.to_string()) }),
         None => return Err(Error::SchemaVersion { given: "missing".to_owned() }),
     }
@@ -176,6 +183,9 @@ pub fn essence(content_type: &str) -> String {
 }
 
 fn known_type(text: &str) -> Result<&'static str, Error> {
+    if [DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED].contains(&text) {
+        return Err(Error::Schema1);
+    }
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST]
         .into_iter()
         .find(|known| *known == text)

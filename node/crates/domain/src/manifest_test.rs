@@ -50,6 +50,15 @@ fn the_body_decides_without_a_header_and_must_agree_with_one() {
 }
 
 #[test]
+fn schema_1_is_refused_by_its_name() {
+    let body = r#"{"schemaVersion":1,"fsLayers":[]}"#;
+    for kind in [DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_SCHEMA_1, DOCKER_SCHEMA_1_SIGNED] {
+        assert_eq!(read(body, kind), Err(Error::Schema1), "{kind}");
+    }
+    assert_eq!(parse(body.as_bytes(), None), Err(Error::Schema1));
+}
+
+#[test]
 fn malformed_documents_are_refused() {
     let deep = format!(r#"{{"schemaVersion":2,"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     let many = format!("[{}]", vec![layer(B, ""); MANIFEST_CHILDREN_MAX + 1].join(","));
