@@ -230,7 +230,9 @@ async fn without_holders_and_without_reachable_ones_the_errors_differ() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_holder_is_passed_by() {
-    let (world, a, b) = two().await;
+    let world = World::new();
+    let a = Node::start(&world, 1).await;
+    let b = Node::start_with(&world, 2, Duration::from_secs(2)).await;
     let bytes = content(3 * MIB, 13);
     let (digest, blob) = a.push(&world, &bytes).await;
     world.want(&b, digest);
@@ -244,7 +246,7 @@ async fn a_silent_holder_is_passed_by() {
     // Of all holders the silent one looks best.
     b.core.source_failed(a.id, &digest, &crate::network::SourceError::Unreachable("test".to_owned()));
     assert!(read(&b, digest, &blob, 0, bytes.len()).await.unwrap() == bytes);
-    assert_eq!(b.core.sources()[&lazy].failures, 1);
+    assert!(b.core.sources()[&lazy].failures > 0, "it was asked first");
     world.until("B holds it", |rows| rows.holders.contains_key(&(digest, b.id))).await;
 }
 

@@ -248,8 +248,15 @@ impl Drop for Node {
 }
 
 impl Node {
+    /// One that waits for others longer than a busy machine holds them up.
     pub(crate) async fn start(world: &Arc<World>, id: u64) -> Node {
-        let config = Config { first_byte_ms_max: 500, durability_stall_ms: 300, ..Config::default() };
+        Node::start_with(world, id, DEADLINE / 2).await
+    }
+
+    /// One that gives up on a holder that is silent for so long.
+    pub(crate) async fn start_with(world: &Arc<World>, id: u64, patience: Duration) -> Node {
+        let first_byte_ms_max = u64::try_from(patience.as_millis()).unwrap();
+        let config = Config { first_byte_ms_max, durability_stall_ms: 2_000, ..Config::default() };
         // In memory where there is such a place: what is on the disk after a power cut is the blob room's promise.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let cluster = ClusterId([9; 16]);
