@@ -55,6 +55,9 @@ pub(crate) struct Departure {
     /// Repositories that link them: the first by name.
     pub(crate) repositories: Vec<String>,
     pub(crate) repositories_total: u64,
+    /// It was begun, and the region is still looked through for last copies.
+    #[serde(skip)]
+    pub(crate) under_way: bool,
 }
 
 /// A policy row.
@@ -105,19 +108,28 @@ impl Endpoints {
 
     /// Takes a region out, or says what that would do.
     pub(crate) async fn leave(&self, region: &str, force: bool, dry_run: bool) -> Result<Departure, Failure> {
-        let request = LeaveRequest { region: region.to_owned(), force, dry_run };
+        self.ask_to_leave(LeaveRequest { region: region.to_owned(), force, dry_run, follow: 0 }).await
+    }
+
+    /// Waits on for the end of a departure that was begun at a revision.
+    pub(crate) async fn follow_leave(&self, region: &str, begun: u64) -> Result<Departure, Failure> {
+        let request = LeaveRequest { region: region.to_owned(), force: false, dry_run: false, follow: begun };
+        self.ask_to_leave(request).await
+    }
+
+    async fn ask_to_leave(&self, request: LeaveRequest) -> Result<Departure, Failure> {
         let ask = |mut client: Client| {
             let request = request.clone();
             async move { client.leave(request).await }
         };
         #[rustfmt::skip]
         let LeaveResponse {
-            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total,
+            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total, under_way,
         } = self.ask(WRITE, ask).await?.into_inner();
         let examples = examples.into_iter().map(|copy| (copy.digest, copy.bytes)).collect();
         #[rustfmt::skip]
         let departure = Departure {
-            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total,
+            revision, copies, bytes, last_copies, last_copy_bytes, examples, repositories, repositories_total, under_way,
         };
         Ok(departure)
     }

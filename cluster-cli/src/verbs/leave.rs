@@ -29,7 +29,16 @@ pub(crate) async fn leave(options: Leave) -> Result<(), Failure> {
     if !told {
         confirm(name, &departure)?;
     }
-    let left = endpoints.leave(name, force, false).await?;
+    let mut left = endpoints.leave(name, force, false).await?;
+    if left.under_way && !output.json {
+        say!(
+            "{name} is looked through for last copies and leaves if it holds none; Ctrl-C leaves the view, not the departure"
+        );
+    }
+    while left.under_way {
+        let last = endpoints.follow_leave(name, left.revision).await?;
+        (left.revision, left.under_way) = (last.revision, last.under_way);
+    }
     if output.json {
         return print_json(&left);
     }
@@ -115,6 +124,7 @@ mod tests {
             examples: vec![("sha256:3f0011223344556677".to_owned(), 812_000_000)],
             repositories: vec!["team/api".to_owned(), "team/web".to_owned()],
             repositories_total: 1236,
+            under_way: false,
         }
     }
 

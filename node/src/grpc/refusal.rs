@@ -89,7 +89,7 @@ pub(super) fn from_transfer(error: &TransferError) -> Status {
     }
 }
 
-fn from_refusal(refusal: &Refusal) -> Status {
+pub(super) fn from_refusal(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     let (code, next) = match refusal {
         Refusal::LastCopies { .. } => (

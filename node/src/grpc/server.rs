@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{Durability, NodeId, Place, RegionName, RepositoryName};
+use domain::{Durability, NodeId, Place, RegionName, RepositoryName, Revision};
 use metadata::command::{Command, NewNode};
 use metadata::handle::{Demand, Origin};
 use proto::admin::admin_server::{Admin, AdminServer};
@@ -111,20 +111,28 @@ impl Admin for AdminService {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
-        let LeaveRequest { region, force, dry_run } = request.into_inner();
+        let LeaveRequest { region, force, dry_run, follow } = request.into_inner();
         let rooms = self.rooms()?;
         let view = rooms.metadata.view(Demand::Strict, None).await.map_err(|error| from_read(&error))?;
         let name = RegionName::parse(&region).map_err(|error| refuse(Code::InvalidArgument, error.to_string(), ""))?;
         let row = view.region_named(&name).map_err(|error| from_state(&error))?;
         let Some(row) = row else {
+            if follow > 0 {
+                return Ok(Response::new(LeaveResponse { revision: view.revision().0, ..LeaveResponse::default() }));
+            }
             let next = "run `cluster-cli regions` to see which there are";
             return Err(refuse(Code::InvalidArgument, format!("there is no region `{region}` in this cluster"), next));
         };
+        if follow > 0 {
+            return server_leave::follow(&rooms, row.id, Revision(follow)).await.map(Response::new);
+        }
         let mut answer = server_leave::survey(view, row.id).await.map_err(|error| from_state(&error))?;
         if !dry_run {
             let command = Command::RemoveRegion { region: row.id, force };
             let applied = rooms.metadata.propose(origin(), command).await;
-            answer.revision = applied.map_err(|error| from_propose(&error))?.revision.0;
+            let revision = applied.map_err(|error| from_propose(&error))?.revision;
+            let left = server_leave::follow(&rooms, row.id, revision).await?;
+            (answer.revision, answer.under_way) = (left.revision, left.under_way);
         }
         Ok(Response::new(answer))
     }

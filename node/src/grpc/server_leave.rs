@@ -1,10 +1,22 @@
-//! What a leaving region would take along.
+//! What a leaving region would take along, and how its departure ends.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use domain::{Digest, RegionId, RepositoryName, StoreId};
+use domain::{Digest, RegionId, RepositoryName, Revision, StoreId};
+use metadata::handle::Watched;
+use metadata::outcome::Refusal;
+use metadata::rows::RegionState;
 use metadata::view::{Error, View};
 use proto::admin::{LastCopy, LeaveResponse};
+use runtime::clock;
+use tonic::{Code, Status};
+
+use super::refusal::{from_refusal, from_state, refuse};
+use crate::rooms::Rooms;
+
+/// How long one call waits for the end of a departure; who asked then asks again.
+const FOLLOW_MAX: Duration = Duration::from_secs(20);
 
 /// Largest number of last copies, and of repositories, that are named.
 const EXAMPLES_MAX: usize = 20;
@@ -15,6 +27,48 @@ const PAGE: usize = 1000;
 pub(super) async fn survey(view: View, region: RegionId) -> Result<LeaveResponse, Error> {
     let survey = tokio::task::spawn_blocking(move || count(&view, region)).await;
     survey.unwrap_or_else(|error| Err(Error { detail: format!("the survey was interrupted: {error}") }))
+}
+
+/// Waits until the region was removed or stays. The rows drive its departure: it goes on when nobody waits any more.
+pub(super) async fn follow(rooms: &Rooms, region: RegionId, begun: Revision) -> Result<LeaveResponse, Status> {
+    let deadline = clock::now() + FOLLOW_MAX;
+    let mut applied = rooms.metadata.watch(Watched::Applied);
+    loop {
+        applied.borrow_and_update();
+        let view = rooms.metadata.local().map_err(|error| from_state(&error))?;
+        let row = view.region(region).map_err(|error| from_state(&error))?;
+        let revision = view.revision();
+        if revision >= begun {
+            match row {
+                None => return Ok(LeaveResponse { revision: revision.0, ..LeaveResponse::default() }),
+                Some(row) if row.state == RegionState::Leaving => {
+                    return Ok(LeaveResponse { revision: revision.0, ..LeaveResponse::default() });
+                }
+                Some(row) if row.departure.is_none() => return Err(stays(view, region).await),
+                Some(_) => {}
+            }
+        }
+        drop(view);
+        let rest = deadline.saturating_duration_since(clock::now());
+        if rest.is_zero() {
+            return Ok(LeaveResponse { revision: begun.0, under_way: true, ..LeaveResponse::default() });
+        }
+        drop(tokio::time::timeout(rest, applied.changed()).await);
+    }
+}
+
+/// Why a departure ended without the region: counted anew, for whoever waits did not decide it.
+async fn stays(view: View, region: RegionId) -> Status {
+    match survey(view, region).await {
+        Ok(LeaveResponse { last_copies: 0, .. }) => {
+            let what = "the region stays: a last copy was found in it, or no other region was ready";
+            refuse(Code::FailedPrecondition, what, "look with `cluster-cli status`, then run it again")
+        }
+        Ok(LeaveResponse { last_copies: count, last_copy_bytes: bytes, .. }) => {
+            from_refusal(&Refusal::LastCopies { count, bytes, digests: Vec::new() })
+        }
+        Err(error) => from_state(&error),
+    }
 }
 
 fn count(view: &View, region: RegionId) -> Result<LeaveResponse, Error> {

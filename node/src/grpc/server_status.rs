@@ -136,6 +136,7 @@ fn region(view: &View, row: rows::Region, now_ms: u64) -> Result<RegionStatus, E
         id: row.id.0,
         name: row.name.to_string(),
         state: match row.state {
+            _ if row.departure.is_some() => RegionState::Leaving,
             rows::RegionState::Joining => RegionState::Joining,
             rows::RegionState::Backfilling => RegionState::Backfilling,
             rows::RegionState::Ready => RegionState::Ready,

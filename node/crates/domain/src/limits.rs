@@ -33,6 +33,8 @@ pub const BODY_IDLE_MS_MAX: u64 = 300_000;
 pub const REPORT_DIGESTS_MAX: usize = 500;
 /// Rows one command of the long-running kind may touch (design §3).
 pub const COMMAND_ROWS_MAX: usize = 1000;
+/// Blobs that one step of a departure judges; for each of them its holders are read.
+pub const DEPARTURE_BLOBS_MAX: usize = 500;
 /// Request rows below the horizon that one command prunes (ground.md §1).
 pub const REQUESTS_PRUNED_MAX: usize = 4;
 /// Globs of immutable tags that one policy may hold. Each has at most `TAG_BYTES_MAX` bytes.

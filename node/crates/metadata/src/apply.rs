@@ -8,6 +8,7 @@ mod blobs;
 mod cluster;
 mod collect;
 mod copies;
+mod departure;
 mod glob;
 mod links;
 mod manifests;
@@ -146,6 +147,7 @@ impl Entry<'_> {
             Command::SetRegionState { region, state } => self.set_region_state(*region, *state),
             Command::SetCordoned { region, cordoned } => self.set_cordoned(*region, *cordoned),
             Command::RemoveRegion { region, force } => self.remove_region(*region, *force),
+            Command::AdvanceDeparture { region, from, blobs } => self.advance_departure(*region, from.as_ref(), *blobs),
             Command::ForgetStore { store } => self.forget_store(*store),
             Command::SetPolicy { prefix, durability, sparse, immutable_tags } => {
                 self.set_policy(prefix, *durability, *sparse, immutable_tags.as_deref())

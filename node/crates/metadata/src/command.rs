@@ -49,6 +49,7 @@ impl Command {
             | Command::AdvanceBackfill { .. }
             | Command::SetCordoned { .. }
             | Command::RemoveRegion { .. }
+            | Command::AdvanceDeparture { .. }
             | Command::ForgetStore { .. }
             | Command::SetPolicy { .. } => false,
         }
@@ -274,8 +275,8 @@ pub enum Command {
         /// New value.
         cordoned: bool,
     },
-    /// Starts the leaving of a region: its stores are lost, its node rows go; refused with `LastCopies` while it
-    /// holds the last copy of a referenced blob, unless forced.
+    /// A region shall leave. Forced, it is removed at once: its stores are lost, its node rows go. Otherwise a departure
+    /// row comes to be, and `AdvanceDeparture` removes the region once no last copy was found in it.
     RemoveRegion {
         /// The region.
         region: RegionId,
@@ -305,5 +306,15 @@ pub enum Command {
         node: NodeId,
         /// New `host:port`.
         peer_address: String,
+    },
+    /// Judges the next blobs of a departure; after the last one the region is removed. Where a last copy is found the
+    /// departure ends and the region `Stays`. Compare-and-set on `from`.
+    AdvanceDeparture {
+        /// The region.
+        region: RegionId,
+        /// First blob that is not judged yet, as the proposer saw it; none = the beginning.
+        from: Option<Digest>,
+        /// Blobs to judge, at most `limits::DEPARTURE_BLOBS_MAX`.
+        blobs: u32,
     },
 }

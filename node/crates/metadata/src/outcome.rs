@@ -32,6 +32,8 @@ pub enum Outcome {
     },
     /// Refused, with nothing changed but the record of this outcome.
     Refused(Refusal),
+    /// A departure ended and its region stays: why.
+    Stays(Refusal),
 }
 
 /// Why a command was refused.

@@ -69,6 +69,22 @@ pub struct Region {
     pub wanted_blobs: u64,
     /// Their bytes.
     pub wanted_bytes: u64,
+    /// How far it is looked through for last copies, while it shall leave.
+    pub departure: Option<Departure>,
+}
+
+impl Region {
+    /// Whether its copies count for durability: not those of a region that shall leave.
+    pub fn counts(&self) -> bool {
+        self.state == RegionState::Ready && self.departure.is_none()
+    }
+}
+
+/// A region that shall leave, and is looked through for last copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// First blob that is not judged yet: the region holds the last copy of no blob before it. None = the beginning.
+    pub next: Option<Digest>,
 }
 
 /// A node.

@@ -275,12 +275,16 @@ impl View {
     /// All regions, by id.
     pub fn regions(&self) -> Result<Vec<rows::Region>, Error> {
         let regions = self.rows.regions()?;
-        regions.into_iter().map(|(id, row)| Ok(region(id, row, self.rows.region_counters(id)?))).collect()
+        regions.into_iter().map(|(id, row)| self.whole(id, row)).collect()
     }
     /// A region.
     pub fn region(&self, id: RegionId) -> Result<Option<rows::Region>, Error> {
         let Some(row) = self.rows.region(id)? else { return Ok(None) };
-        Ok(Some(region(id, row, self.rows.region_counters(id)?)))
+        self.whole(id, row).map(Some)
+    }
+    /// A region with its counters and its departure.
+    fn whole(&self, id: RegionId, row: RegionRow) -> Result<rows::Region, Error> {
+        Ok(region(id, row, self.rows.region_counters(id)?, self.rows.departure(id)?))
     }
     /// A region by name.
     pub fn region_named(&self, name: &RegionName) -> Result<Option<rows::Region>, Error> {
@@ -325,7 +329,7 @@ impl View {
     }
 }
 
-fn region(id: RegionId, row: RegionRow, counters: RegionCounters) -> rows::Region {
+fn region(id: RegionId, row: RegionRow, counters: RegionCounters, departure: Option<rows::Departure>) -> rows::Region {
     let RegionRow { name, place, public_url, state, cordoned } = row;
     let RegionCounters { wanted, cursor, beyond, total } = counters;
     rows::Region {
@@ -342,6 +346,7 @@ fn region(id: RegionId, row: RegionRow, counters: RegionCounters) -> rows::Regio
         backfill_bytes_total: total.bytes,
         wanted_blobs: wanted.blobs,
         wanted_bytes: wanted.bytes,
+        departure,
     }
 }
 

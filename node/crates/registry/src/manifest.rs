@@ -291,7 +291,8 @@ fn put_revision(outcome: &Outcome) -> Option<Revision> {
         | Outcome::Minted { .. }
         | Outcome::StoreOpened { .. }
         | Outcome::StoreForgotten { .. }
-        | Outcome::Refused(_) => None,
+        | Outcome::Refused(_)
+        | Outcome::Stays(_) => None,
     }
 }
 

@@ -151,6 +151,7 @@ mod tests {
             backfill_bytes_total: 100_000,
             wanted_blobs: wanted,
             wanted_bytes: wanted,
+            departure: None,
         }
     }
 

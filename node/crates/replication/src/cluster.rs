@@ -115,8 +115,9 @@ impl Cluster for metadata::Handle {
     fn below(&self, digests: &[Digest], need: u32, only: Option<RegionId>) -> Result<Below, view::Error> {
         let view = self.local()?;
         let regions = view.regions()?;
-        let ready: BTreeSet<_> = regions.iter().filter(|r| r.state == RegionState::Ready).map(|r| r.id).collect();
-        let coming = regions.iter().filter(|r| r.state != RegionState::Leaving).count();
+        let ready: BTreeSet<_> = regions.iter().filter(|region| region.counts()).map(|region| region.id).collect();
+        let stays = |region: &&rows::Region| region.state != RegionState::Leaving && region.departure.is_none();
+        let coming = regions.iter().filter(stays).count();
         let mut below = Below { digests: Vec::new(), hopeless: coming < need as usize };
         for digest in digests {
             let holding: BTreeSet<_> = view.holders(digest)?.iter().map(|holder| holder.region).collect();

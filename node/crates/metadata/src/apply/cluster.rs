@@ -106,7 +106,9 @@ impl Entry<'_> {
             return Err(invalid(format!("policy prefix `{prefix}` is not made of whole repository components")));
         }
         let regions = self.state.regions()?;
-        let staying = regions.iter().filter(|(_, row)| row.state != RegionState::Leaving).count();
+        let departing = self.state.departing()?.map(|(region, _)| region);
+        let stays = |(id, row): &&(RegionId, RegionRow)| row.state != RegionState::Leaving && Some(*id) != departing;
+        let staying = regions.iter().filter(stays).count();
         if let Some(Durability::AtLeast(copies)) = durability
             && copies as usize > staying
         {

@@ -70,6 +70,7 @@ impl Entry<'_> {
         if !self.unwant(region, digest)? && !held_before && counted {
             self.leave_beyond(region, digest, size)?;
         }
+        self.judge_again(digest)?;
         Ok(holders.is_empty())
     }
 
@@ -90,7 +91,8 @@ impl Entry<'_> {
         self.state.delete(space::held(store, digest))?;
         let mut tally = self.state.store_counters(store)?;
         tally.subtract(size);
-        self.state.put(space::store_counters(store), &tally)
+        self.state.put(space::store_counters(store), &tally)?;
+        self.judge_again(digest)
     }
 
     /// Adds a backlog row unless there is one. The caller knows that the region does not hold the blob.

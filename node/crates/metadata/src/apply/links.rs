@@ -61,6 +61,9 @@ impl Entry<'_> {
             }
             blob.unreferenced_since_ms = (blob.references == 0).then_some(self.now_ms());
             self.write_blob(digest, Some(&old), Some(&blob))?;
+            if old.references == 0 {
+                self.judge_again(digest)?;
+            }
         }
         match after {
             Some(link) => self.state.put(space::link(repository, digest), link),

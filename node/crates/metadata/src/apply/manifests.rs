@@ -12,6 +12,7 @@ use crate::outcome::{Outcome, Refusal};
 use crate::rows::{Holder, Manifest, Policy, RegionState, TagRow};
 use crate::state::Error;
 use crate::state::content::{ChildKind, ManifestRow, ReferrerRow};
+use crate::state::places::RegionRow;
 use crate::state::read::{Read, bad, parts};
 use crate::state::space;
 
@@ -89,11 +90,13 @@ impl Entry<'_> {
         if unknown.is_empty() { Ok(children) } else { Err(Refusal::Unknown { digests: unknown }.into()) }
     }
 
-    /// Design §6: counted are ready regions with an open store that holds the blob, cordoned ones included.
+    /// Design §6: counted are ready regions with an open store that holds the blob, cordoned ones included. One that shall
+    /// leave counts no more: what is acknowledged now must be as durable without it.
     fn check_durability(&self, children: &[Child], durability: Durability) -> Result<(), Stop> {
         let regions = self.state.regions()?;
-        let ready: BTreeSet<RegionId> =
-            regions.iter().filter(|(_, row)| row.state == RegionState::Ready).map(|(id, _)| *id).collect();
+        let leaving = self.state.departing()?.map(|(region, _)| region);
+        let counts = |(id, row): &&(RegionId, RegionRow)| row.state == RegionState::Ready && Some(*id) != leaving;
+        let ready: BTreeSet<RegionId> = regions.iter().filter(counts).map(|(id, _)| *id).collect();
         let ready_count = u32::try_from(ready.len()).expect("regions are counted by u32 ids");
         let need = durability.copies_needed(ready_count);
         let accepting = self.accepting();

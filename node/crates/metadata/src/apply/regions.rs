@@ -1,24 +1,17 @@
 //! Regions and nodes: how they come, change and go.
 
-use std::collections::BTreeSet;
-
 use domain::limits::COMMAND_ROWS_MAX;
 use domain::{NodeId, RegionId};
 
 use super::cluster::{node_row, region_row};
 use super::{Entry, Judged, Stop, invalid};
 use crate::command::NewNode;
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::Outcome;
 use crate::rows::RegionState;
 use crate::state::Error;
 use crate::state::places::{RegionCounters, RegionRow};
 use crate::state::read::Read;
 use crate::state::space;
-
-/// Blobs that a refusal to leave names.
-const LAST_COPIES_NAMED: usize = 100;
-/// Held rows read at a time while looking for last copies.
-const LAST_COPIES_PAGE: usize = 1000;
 
 impl Entry<'_> {
     pub(super) fn known_region(&self, region: RegionId) -> Result<RegionRow, Stop> {
@@ -30,7 +23,7 @@ impl Entry<'_> {
         let existing = regions.into_iter().find(|(_, row)| row.name == node.region);
         let region = match &existing {
             Some((id, row)) => {
-                if row.state == RegionState::Leaving {
+                if row.state == RegionState::Leaving || self.state.departure(*id)?.is_some() {
                     return Err(invalid(format!("region `{}` is leaving", node.region)));
                 }
                 let nodes = self.state.nodes()?;
@@ -75,13 +68,15 @@ impl Entry<'_> {
             row.removed = true;
             self.state.put(space::node(node), &row)?;
         }
+        let mut closed = false;
         for (id, mut store) in self.state.stores()? {
             if store.node == node && store.open {
                 store.open = false;
+                closed = true;
                 self.state.put(space::store(id), &store)?;
             }
         }
-        Ok(())
+        if closed { self.judge_all_again() } else { Ok(()) }
     }
 
     pub(super) fn set_node_address(&mut self, node: NodeId, peer_address: &str) -> Judged {
@@ -127,22 +122,15 @@ impl Entry<'_> {
     }
 
     pub(super) fn remove_region(&mut self, region: RegionId, force: bool) -> Judged {
-        let mut row = self.known_region(region)?;
+        let row = self.known_region(region)?;
         if row.state != RegionState::Leaving {
-            let others = self.state.regions()?;
-            if !others.iter().any(|(id, row)| *id != region && row.state == RegionState::Ready) {
+            if !self.another_is_ready(region)? {
                 return Err(invalid(format!("no other region is ready, region {region} cannot leave")));
             }
             if !force {
-                self.refuse_last_copies(region)?;
+                return self.depart(region);
             }
-            row.state = RegionState::Leaving;
-            self.state.put(space::region(region), &row)?;
-            for (node, row) in self.state.nodes()? {
-                if row.region == region && !row.removed {
-                    self.remove_node(node)?;
-                }
-            }
+            self.take_out(region)?;
         }
         if !self.state.stores()?.iter().any(|(_, store)| store.region == region) {
             self.finish_region(region, COMMAND_ROWS_MAX)?;
@@ -150,37 +138,23 @@ impl Entry<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Reads every row the region's stores hold: long for a large region, but rare, and without a write.
-    fn refuse_last_copies(&self, region: RegionId) -> Result<(), Stop> {
-        let stores = self.state.stores()?;
-        let leaving: BTreeSet<_> =
-            stores.iter().filter(|(_, row)| row.region == region && row.open).map(|(id, _)| *id).collect();
-        let (mut count, mut bytes, mut digests) = (0, 0, BTreeSet::new());
-        for store in &leaving {
-            let mut last = None;
-            loop {
-                let page = self.state.held_rows(*store, last.as_ref(), LAST_COPIES_PAGE)?;
-                for (digest, _) in &page {
-                    let elsewhere = self.state.holders(digest)?.iter().any(|holder| holder.region != region);
-                    let Some(blob) = self.state.blob(digest)? else { continue };
-                    if !elsewhere && blob.references > 0 {
-                        count += 1;
-                        bytes += blob.size;
-                        if digests.len() < LAST_COPIES_NAMED {
-                            digests.insert(*digest);
-                        }
-                    }
-                }
-                match page.last() {
-                    Some((digest, _)) if page.len() == LAST_COPIES_PAGE => last = Some(*digest),
-                    _ => break,
-                }
+    pub(super) fn another_is_ready(&self, region: RegionId) -> Result<bool, Error> {
+        Ok(self.state.regions()?.iter().any(|(id, row)| *id != region && row.state == RegionState::Ready))
+    }
+
+    /// Removes a region: its nodes are gone and its stores lost. Their rows are cleared by further commands.
+    pub(super) fn take_out(&mut self, region: RegionId) -> Result<(), Error> {
+        self.state.delete(space::departure(region))?;
+        if let Some(mut row) = self.state.region(region)? {
+            row.state = RegionState::Leaving;
+            self.state.put(space::region(region), &row)?;
+        }
+        for (node, row) in self.state.nodes()? {
+            if row.region == region && !row.removed {
+                self.remove_node(node)?;
             }
         }
-        if count == 0 {
-            return Ok(());
-        }
-        Err(Refusal::LastCopies { count, bytes, digests: digests.into_iter().collect() }.into())
+        Ok(())
     }
 
     /// Clears at most `limit` wanted rows of a leaving region without stores; with none left the region is gone.

@@ -63,6 +63,9 @@ impl Entry<'_> {
         }
         self.state.put(space::store(store), &StoreRow { region, node, boot, open: true })?;
         let came_back = before.is_some_and(|row| !row.open);
+        if replaced || came_back {
+            self.judge_all_again()?;
+        }
         let fills = matches!(region_row.state, RegionState::Backfilling | RegionState::Ready);
         if fills && (replaced || came_back) {
             // What the region holds has changed as a whole: its blobs are considered anew before it counts again.

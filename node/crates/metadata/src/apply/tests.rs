@@ -3,6 +3,7 @@
 mod backfill;
 mod blobs;
 mod collection;
+mod departure;
 mod invariants;
 mod life;
 mod manifests;

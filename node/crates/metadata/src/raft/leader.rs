@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use domain::{NodeId, RegionId, Revision, StoreId, limits};
+use domain::{Digest, NodeId, RegionId, Revision, StoreId, limits};
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
 use runtime::{Backoff, clock};
 
-use crate::command::{Command, NewNode, StoreClaim};
+use crate::command::{Command, StoreClaim};
 use crate::handle::{Applied, Origin, ProposeError};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Refusal};
 use crate::raft::member::Member;
 use crate::raft::types::RaftMetrics;
 use crate::raft::upkeep::Upkeep;
@@ -28,6 +28,8 @@ const TICK_BUSY: Duration = Duration::from_secs(10);
 const TICK_IDLE: Duration = Duration::from_secs(60);
 /// How often the rows are compared with Raft's membership when nothing wakes the loop.
 const STEP: Duration = Duration::from_millis(500);
+/// Pause between two pages of a duty that goes through many rows: other proposals find their place.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a learner of a busy log must keep up before it votes (design §7).
 const KEPT_UP: Duration = Duration::from_secs(10);
 /// A learner within so many entries of the log's end keeps up.
@@ -51,6 +53,8 @@ pub(crate) enum Duty {
     LeaveJoint,
     /// The region's node takes part: it begins to refill.
     Backfill(RegionId),
+    /// Judge the next blobs of a region that shall leave, from there on.
+    Depart(RegionId, Option<Digest>),
     /// Remove the rows of a store that is not open, a page at a time.
     Forget(StoreId),
     /// Clear what is left of a region that leaves and has no store, a page at a time.
@@ -120,7 +124,9 @@ pub(crate) fn plan(
         };
         regions.iter().find(is_left).map(|region| Duty::Finish(region.id))
     };
-    forgotten.map(|store| Duty::Forget(store.id)).or_else(left)
+    let departing =
+        || regions.iter().find_map(|region| region.departure.map(|departure| Duty::Depart(region.id, departure.next)));
+    forgotten.map(|store| Duty::Forget(store.id)).or_else(left).or_else(departing)
 }
 
 /// Whether a lost store is given up for good: its region leaves, or keeps another one now. Until then its disk may come
@@ -136,12 +142,14 @@ pub(crate) async fn run(member: Member) {
     let token = member.tasks().token();
     let mut quorum = member.quorum_changes();
     let mut term = Term::default();
+    let mut pause = STEP;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(STEP) => {}
+            () = tokio::time::sleep(pause) => {}
             changed = quorum.changed() => if changed.is_err() { return },
             () = token.cancelled() => return,
         }
+        pause = STEP;
         let now = member.quorum();
         if !now.is_leader || !now.heard {
             term = Term::default();
@@ -152,8 +160,9 @@ pub(crate) async fn run(member: Member) {
             // Without a quorum a proposal waits for long; a node that stops does not.
             () = token.cancelled() => return,
         };
-        if let Err(error) = done {
-            tracing::warn!(error = %error, "leader could not do its duties, will try again");
+        match done {
+            Ok(more) => pause = if more { PAGE_PAUSE } else { STEP },
+            Err(error) => tracing::warn!(error = %error, "leader could not do its duties, will try again"),
         }
     }
 }
@@ -163,6 +172,8 @@ pub(crate) async fn run(member: Member) {
 struct Term {
     last_tick: Option<(Instant, Revision)>,
     kept_up_since: BTreeMap<NodeId, Instant>,
+    /// What the log said last: a duty of many pages is told once.
+    told: String,
 }
 
 /// Why a duty was not done.
@@ -177,18 +188,29 @@ enum Error {
 }
 
 impl Term {
-    async fn step(&mut self, member: &Member) -> Result<(), Error> {
+    /// The next duty; true when more of it may be left to do at once.
+    async fn step(&mut self, member: &Member) -> Result<bool, Error> {
         let view = member.local_view(Freshness::Local)?;
         if view.meta()?.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         self.tick(member).await?;
         let members = self.members(member);
         let duty = plan(&view.nodes()?, &view.regions()?, &view.stores()?, &members);
         drop(view);
+        let told = duty.as_ref().map(Duty::to_string).unwrap_or_default();
+        if self.told != told {
+            if !told.is_empty() {
+                tracing::info!(duty = %told, "leader brings the cluster to what its rows say");
+            }
+            self.told = told;
+        }
         match duty {
-            Some(duty) => perform(member, duty).await,
-            None => Ok(()),
+            Some(duty) => match duty.command() {
+                Some(command) => write(member, &duty, command).await,
+                None => perform(member, duty).await.map(|()| false),
+            },
+            None => Ok(false),
         }
     }
 
@@ -266,8 +288,26 @@ fn learner_state(metrics: &RaftMetrics, node: NodeId) -> Learner {
     }
 }
 
+/// A duty that is a step of the rows; true when it has many.
+async fn write(member: &Member, duty: &Duty, command: Command) -> Result<bool, Error> {
+    match (member.propose(system(), command).await, duty) {
+        (Ok(Applied { outcome: Outcome::Stays(why), .. }), Duty::Depart(region, _)) => {
+            let first = if let Refusal::LastCopies { digests, .. } = &why { digests.first() } else { None };
+            let first = first.map(Digest::to_string);
+            tracing::warn!(%region, reason = %why, first, "region stays, it cannot leave without a loss");
+            Ok(false)
+        }
+        // Rows that this node has not applied yet, or a forced removal, were quicker.
+        (Err(ProposeError::Refused(refusal)), Duty::Depart(..)) => {
+            tracing::debug!(error = %refusal, "step of a departure refused");
+            Ok(false)
+        }
+        (proposed, _) => proposed.map(|_| duty.has_pages()).map_err(Error::from),
+    }
+}
+
+/// A duty that changes Raft's membership.
 async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
-    tracing::info!(%duty, "leader brings the cluster to what its rows say");
     let raft = member.raft();
     let failed = |error: &dyn std::fmt::Display| Error::Membership(error.to_string());
     let limit = member.timing().failover_wait;
@@ -309,17 +349,7 @@ async fn perform(member: &Member, duty: Duty) -> Result<(), Error> {
             let leaving = raft.change_membership(target, false);
             tokio::time::timeout(limit, leaving).await.map_err(timed_out)?.map_err(|error| failed(&error))?;
         }
-        Duty::Backfill(region) => {
-            let state = RegionState::Backfilling;
-            member.propose(system(), Command::SetRegionState { region, state }).await?;
-        }
-        Duty::Forget(store) => {
-            member.propose(system(), Command::ForgetStore { store }).await?;
-        }
-        Duty::Finish(region) => {
-            // It was forced, or nothing of it was the last: what is repeated here only clears rows.
-            member.propose(system(), Command::RemoveRegion { region, force: true }).await?;
-        }
+        Duty::Backfill(_) | Duty::Depart(..) | Duty::Forget(_) | Duty::Finish(_) => {}
     }
     Ok(())
 }
@@ -438,43 +468,6 @@ pub(crate) async fn maintain_log(member: Member) {
                 tracing::warn!(error = %error, "log cannot be purged");
             }
         }
-    }
-}
-
-/// What became of a node that asked to be minted.
-pub(crate) enum Minting {
-    /// Its ids.
-    Minted(NodeId, RegionId),
-    /// The cluster does not want it so.
-    Refused(String),
-    /// Nobody can commit now.
-    Unavailable(String),
-}
-
-/// Mints a node for one that wants to join, through whichever node it asked.
-pub(crate) async fn mint(member: &Member, node: NewNode, replace: Option<NodeId>) -> Result<Minting, view::Error> {
-    let view = match member.view(crate::handle::Demand::Strict, None).await {
-        Ok(view) => view,
-        Err(error) => return Ok(Minting::Unavailable(error.to_string())),
-    };
-    // A join that was broken off after the minting finds its ids again: the address names the node until it has a store.
-    let stores = view.stores()?;
-    let waiting = view.nodes()?.into_iter().find(|row| {
-        !row.removed && row.peer_address == node.peer_address && stores.iter().all(|store| store.node != row.id)
-    });
-    // One that votes has promised things: its id is never given to an empty log.
-    if let Some(row) = waiting
-        && !member.voters().contains(&row.id)
-        && view.region(row.region)?.is_some_and(|region| region.name == node.region)
-    {
-        return Ok(Minting::Minted(row.id, row.region));
-    }
-    let origin = Origin { actor: "operator".to_owned() };
-    match member.propose(origin, Command::MintNode { node, replace }).await {
-        Ok(Applied { outcome: Outcome::Minted { node, region }, .. }) => Ok(Minting::Minted(node, region)),
-        Ok(Applied { outcome, .. }) => Ok(Minting::Refused(format!("minting was answered with {outcome:?}"))),
-        Err(ProposeError::Refused(refusal)) => Ok(Minting::Refused(refusal.to_string())),
-        Err(error) => Ok(Minting::Unavailable(error.to_string())),
     }
 }
 

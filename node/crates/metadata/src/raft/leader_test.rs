@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use domain::{Boot, NodeId, Place, RegionId, RegionName, StoreId};
+use domain::{Boot, Digest, NodeId, Place, RegionId, RegionName, StoreId};
 
 use super::{Duty, Members, addresses, plan};
-use crate::rows::{Node, Region, RegionState, Store};
+use crate::rows::{Departure, Node, Region, RegionState, Store};
 
 fn node(id: u64, removed: bool) -> Node {
     Node {
@@ -31,6 +31,7 @@ fn region(id: u32, state: RegionState) -> Region {
         backfill_bytes_total: 0,
         wanted_blobs: 0,
         wanted_bytes: 0,
+        departure: None,
     }
 }
 
@@ -112,6 +113,18 @@ fn a_leaving_region_is_cleared_until_no_row_of_it_is_left() {
     assert_eq!(next(&own), Some(Duty::Finish(RegionId(2))));
     let orphan = [store(2, 2, false)];
     assert_eq!(plan(&nodes, &regions[..1], &orphan, &now), Some(Duty::Forget(StoreId([2; 16]))));
+}
+
+#[test]
+fn a_region_that_shall_leave_is_judged_from_where_its_row_stands() {
+    let now = members(&[1, 2], &[], &[]);
+    let nodes = [node(1, false), node(2, false)];
+    let mut regions = [region(1, RegionState::Ready), region(2, RegionState::Ready)];
+    assert_eq!(plan(&nodes, &regions, &[], &now), None);
+    for next in [None, Some(Digest::Sha256([7; 32]))] {
+        regions[1].departure = Some(Departure { next });
+        assert_eq!(plan(&nodes, &regions, &[], &now), Some(Duty::Depart(RegionId(2), next)));
+    }
 }
 
 #[test]

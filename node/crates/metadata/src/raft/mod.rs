@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod log_writer;
 pub(crate) mod machine;
 pub(crate) mod member;
+pub(crate) mod minting;
 pub(crate) mod network;
 pub(crate) mod peers;
 pub(crate) mod propose;

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status};
 
 use crate::command::Command;
 use crate::raft::agreement::{self, Recorded};
-use crate::raft::leader::{self, Minting};
 use crate::raft::member::Member;
+use crate::raft::minting::{self, Minting};
 use crate::raft::network::transfer;
 use crate::raft::peers::{CLUSTER_HEADER, header};
 use crate::raft::propose::Attempt;
@@ -184,7 +184,7 @@ impl Birth for Service {
         let Command::MintNode { node, replace } = proposal.command else {
             return Err(invalid("only a MintNode may be asked for here".to_owned()));
         };
-        let minting = leader::mint(&self.member, node, replace).await;
+        let minting = minting::mint(&self.member, node, replace).await;
         let minting = minting.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(match minting {
             Minting::Minted(node, region) => pb::MintReply {

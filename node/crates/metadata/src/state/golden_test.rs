@@ -14,7 +14,7 @@ use super::places::{
 };
 use super::space::{self, Space};
 use crate::outcome::{Outcome, Refusal};
-use crate::rows::{Blob, Link, Manifest, Meta, Policy, RegionState, Repository, TagRow};
+use crate::rows::{Blob, Departure, Link, Manifest, Meta, Policy, RegionState, Repository, TagRow};
 
 const DIGEST: Digest = Digest::Sha256([0x11; 32]);
 const LONG: Digest = Digest::Sha512([0x22; 64]);
@@ -144,6 +144,11 @@ fn own_rows(lines: &mut Lines) {
     lines.row("diverged", crate::raft::machine::DIVERGED, &row);
 }
 
+/// What came after the first lines.
+fn later_rows(lines: &mut Lines) {
+    lines.row("departure", &space::departure(RegionId(2)), &Departure { next: Some(DIGEST) });
+}
+
 /// A line of `golden.txt` (name, key, value) never changes; new lines may be added.
 #[test]
 fn golden_bytes_are_kept() {
@@ -152,6 +157,7 @@ fn golden_bytes_are_kept() {
     repository_rows(&mut lines);
     blob_rows(&mut lines);
     own_rows(&mut lines);
+    later_rows(&mut lines);
     assert_eq!(lines.0, include_str!("golden.txt"), "\n{}", lines.0);
 }
 

@@ -4,7 +4,7 @@ use domain::{Boot, ClusterId, Digest, Durability, NodeId, Place, RegionId, Regio
 
 use super::codec::{Bad, Reader, Row, Writer};
 use crate::outcome::Outcome;
-use crate::rows::{Meta, Policy, RegionState};
+use crate::rows::{Departure, Meta, Policy, RegionState};
 use crate::wire;
 
 impl Row for Meta {
@@ -225,6 +225,17 @@ impl Row for RegionCounters {
             beyond: Tally::read(from)?,
             total: Tally::read(from)?,
         })
+    }
+}
+
+impl Row for Departure {
+    fn write(&self, to: &mut Writer) {
+        let Departure { next } = self;
+        to.option(next.as_ref(), Writer::digest);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        Ok(Departure { next: from.option(Reader::digest)? })
     }
 }
 

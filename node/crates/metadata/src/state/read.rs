@@ -10,7 +10,7 @@ use super::content::{HeldRow, HolderRow, ManifestRow};
 use super::places::{NodeRow, RegionCounters, RegionRow, StoreRow, Tally};
 use super::space::{self, Key, Parts, Space};
 use super::{Error, TABLE};
-use crate::rows::{self, Blob, Link, Meta, Policy, Repository, TagRow};
+use crate::rows::{self, Blob, Departure, Link, Meta, Policy, Repository, TagRow};
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,18 @@ pub(crate) trait Read {
 
     fn region_counters(&self, region: RegionId) -> Result<RegionCounters, Error> {
         Ok(self.row(&space::region_counters(region))?.unwrap_or_default())
+    }
+
+    /// How far a region that shall leave is looked through.
+    fn departure(&self, region: RegionId) -> Result<Option<Departure>, Error> {
+        self.row(&space::departure(region))
+    }
+
+    /// The region that shall leave, if one shall: there is one at a time.
+    fn departing(&self) -> Result<Option<(RegionId, Departure)>, Error> {
+        let entries = self.under(&space::single(Space::Departures), None, 1)?;
+        let one = |(key, value): &Entry| Ok((RegionId(parts(key, 1)?.u32().map_err(bad(key))?), decode(key, value)?));
+        entries.first().map(one).transpose()
     }
 
     fn node(&self, node: NodeId) -> Result<Option<NodeRow>, Error> {
@@ -160,6 +172,17 @@ pub(crate) trait Read {
         let entries = self.under(&prefix, last.as_deref(), limit)?;
         let one =
             |(key, value): &Entry| Ok((parts(key, prefix.len())?.digest().map_err(bad(key))?, decode(key, value)?));
+        entries.iter().map(one).collect()
+    }
+
+    /// Blobs from `first` on.
+    fn blob_rows_from(&self, first: Option<&Digest>, limit: usize) -> Result<Vec<(Digest, Blob)>, Error> {
+        let prefix = space::single(Space::Blobs);
+        let lower = first.map_or_else(|| prefix.clone(), space::blob);
+        let end = prefix_end(&prefix);
+        let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries(Bound::Included(&lower), upper, Direction::Up, limit)?;
+        let one = |(key, value): &Entry| Ok((parts(key, 1)?.digest().map_err(bad(key))?, decode(key, value)?));
         entries.iter().map(one).collect()
     }
 

@@ -62,6 +62,8 @@ pub(crate) enum Space {
     Stores = 0x33,
     /// `store` → number and bytes of what it holds.
     StoreCounters = 0x34,
+    /// `region` → how far a region that shall leave is looked through.
+    Departures = 0x35,
     /// `prefix` → policy.
     Policies = 0x40,
 }
@@ -217,6 +219,10 @@ pub(crate) fn region(region: RegionId) -> Vec<u8> {
 
 pub(crate) fn region_counters(region: RegionId) -> Vec<u8> {
     Key::of(Space::RegionCounters).region(region).done()
+}
+
+pub(crate) fn departure(region: RegionId) -> Vec<u8> {
+    Key::of(Space::Departures).region(region).done()
 }
 
 pub(crate) fn node(node: NodeId) -> Vec<u8> {

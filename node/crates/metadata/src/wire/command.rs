@@ -110,6 +110,11 @@ fn later_kind(command: &Command) -> Kind {
         Command::RemoveRegion { region, force } => {
             Kind::RemoveRegion(log::RemoveRegion { region: region.0, force: *force })
         }
+        Command::AdvanceDeparture { region, from, blobs } => Kind::AdvanceDeparture(log::AdvanceDeparture {
+            region: region.0,
+            from: from.as_ref().map(digest),
+            blobs: *blobs,
+        }),
         Command::ForgetStore { store } => Kind::ForgetStore(id(store.as_bytes())),
         Command::SetPolicy { prefix, durability: asked, sparse, immutable_tags } => Kind::SetPolicy(log::SetPolicy {
             prefix: prefix.clone(),
@@ -254,6 +259,10 @@ fn read_later_kind(kind: Kind) -> Result<Command, Error> {
         }
         Kind::RemoveRegion(log::RemoveRegion { region, force }) => {
             Command::RemoveRegion { region: RegionId(region), force }
+        }
+        Kind::AdvanceDeparture(log::AdvanceDeparture { region, from, blobs }) => {
+            let from = from.as_ref().map(read_digest).transpose()?;
+            Command::AdvanceDeparture { region: RegionId(region), from, blobs }
         }
         Kind::ForgetStore(store) => Command::ForgetStore { store: StoreId(array(&store, "store")?) },
         Kind::SetPolicy(log::SetPolicy { prefix, durability, sparse, immutable_tags }) => Command::SetPolicy {

@@ -15,6 +15,7 @@ pub(super) fn outcome(value: &Outcome) -> log::Outcome {
         Outcome::ManifestPut { revision } => Kind::ManifestPut(revision.0),
         Outcome::StoreForgotten { done } => Kind::StoreForgotten(*done),
         Outcome::Refused(refusal) => Kind::Refused(refused(refusal)),
+        Outcome::Stays(why) => Kind::Stays(refused(why)),
     };
     log::Outcome { kind: Some(kind) }
 }
@@ -55,6 +56,7 @@ pub(super) fn read_outcome(message: log::Outcome) -> Result<Outcome, Error> {
         Kind::ManifestPut(revision) => Outcome::ManifestPut { revision: Revision(revision) },
         Kind::StoreForgotten(done) => Outcome::StoreForgotten { done },
         Kind::Refused(refusal) => Outcome::Refused(read_refused(refusal)?),
+        Kind::Stays(why) => Outcome::Stays(read_refused(why)?),
     })
 }
 

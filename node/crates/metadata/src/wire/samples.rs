@@ -109,6 +109,11 @@ fn cluster() -> Vec<(&'static str, Command)> {
     ]
 }
 
+/// What came after the first lines.
+fn later() -> Vec<(&'static str, Command)> {
+    vec![("advance-departure", Command::AdvanceDeparture { region: RegionId(2), from: Some(DIGEST), blobs: 500 })]
+}
+
 pub(super) fn proposals() -> Vec<(&'static str, Proposal)> {
     let whole = |(name, command)| {
         let proposal = Proposal {
@@ -121,7 +126,7 @@ pub(super) fn proposals() -> Vec<(&'static str, Proposal)> {
         };
         (name, proposal)
     };
-    cluster().into_iter().chain(content()).map(whole).collect()
+    cluster().into_iter().chain(content()).chain(later()).map(whole).collect()
 }
 
 pub(super) fn outcomes() -> Vec<(&'static str, Outcome)> {
@@ -145,5 +150,6 @@ pub(super) fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("fenced", refused(Refusal::Fenced)),
         ("last-copies", refused(Refusal::LastCopies { count: 2, bytes: 3000, digests: digests() })),
         ("invalid", refused(Refusal::Invalid { detail: "x".to_owned() })),
+        ("stays", Outcome::Stays(Refusal::LastCopies { count: 2, bytes: 3000, digests: digests() })),
     ]
 }

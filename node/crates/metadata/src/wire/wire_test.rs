@@ -149,7 +149,9 @@ fn cluster_command() -> impl Strategy<Value = Command> {
             .prop_map(|(region, from)| Command::AdvanceBackfill { region, from }),
         (region.clone(), state).prop_map(|(region, state)| Command::SetRegionState { region, state }),
         (region.clone(), any::<bool>()).prop_map(|(region, cordoned)| Command::SetCordoned { region, cordoned }),
-        (region, any::<bool>()).prop_map(|(region, force)| Command::RemoveRegion { region, force }),
+        (region.clone(), any::<bool>()).prop_map(|(region, force)| Command::RemoveRegion { region, force }),
+        (region, prop::option::of(digest()), any::<u32>())
+            .prop_map(|(region, from, blobs)| Command::AdvanceDeparture { region, from, blobs }),
         any::<[u8; 16]>().prop_map(|store| Command::ForgetStore { store: StoreId(store) }),
         (any::<u64>(), any::<String>())
             .prop_map(|(node, peer_address)| Command::SetNodeAddress { node: NodeId(node), peer_address }),

@@ -10,7 +10,7 @@ use metadata::rows::RegionState;
 use metadata::{Command, Outcome};
 
 /// Every kind of command, by name. A new one does not compile before it is named here and drawn below.
-pub(crate) const KINDS: usize = 21;
+pub(crate) const KINDS: usize = 22;
 const REPOSITORIES: [&str; 3] = ["a", "team/api", "team/web"];
 const TAGS: [&str; 4] = ["latest", "v1", "v2", "rc"];
 /// Regions that exist in the rows alone: their nodes are never reached.
@@ -36,6 +36,7 @@ pub(crate) fn kind(command: &Command) -> &'static str {
         Command::SetRegionState { .. } => "set region state",
         Command::SetCordoned { .. } => "set cordoned",
         Command::RemoveRegion { .. } => "remove region",
+        Command::AdvanceDeparture { .. } => "advance departure",
         Command::ForgetStore { .. } => "forget store",
         Command::SetPolicy { .. } => "set policy",
         Command::SetNodeAddress { .. } => "set node address",
@@ -95,6 +96,8 @@ pub(crate) struct Known {
     pub(crate) claims: Vec<StoreClaim>,
     /// Nodes of phantom regions.
     minted: Vec<(NodeId, RegionId)>,
+    /// The region that shall leave, until a step of that was proposed.
+    departing: Option<RegionId>,
     /// Copies that were recorded, and whose they are.
     copies: Vec<(StoreClaim, HeldCopy)>,
 }
@@ -108,6 +111,8 @@ impl Known {
                 self.claims.retain(|claim| claim.store != *store);
                 self.claims.push(StoreClaim { store: *store, node: *node, boot: *boot });
             }
+            (Command::RemoveRegion { region, force: false }, Outcome::Done) => self.departing = Some(*region),
+            (Command::AdvanceDeparture { .. }, _) => self.departing = None,
             (Command::RecordBlob { digest, claim, copy, .. }, Outcome::Done) => {
                 self.copies.push((*claim, HeldCopy { digest: *digest, copy: *copy }));
             }
@@ -163,7 +168,7 @@ pub(crate) fn draw(dice: &mut Dice, known: &Known) -> Command {
 
 fn draw_of_the_cluster(dice: &mut Dice, known: &Known) -> Command {
     let (node, region) = known.phantom(dice);
-    match dice.below(25) {
+    match dice.below(28) {
         0..=2 => Command::AdvanceBackfill { region, from: None },
         3..=7 => {
             let state = if dice.once_in(4) { RegionState::Ready } else { RegionState::Backfilling };
@@ -183,12 +188,23 @@ fn draw_of_the_cluster(dice: &mut Dice, known: &Known) -> Command {
             let fresh = StoreId(*dice.request().0.first_chunk().unwrap());
             Command::OpenStore { store: mine.map_or(fresh, |claim| claim.store), node, region, format_level_max: 1 }
         }
+        24..=26 => departing(dice, known, region),
         _ => Command::Genesis {
             cluster: ClusterId([1; 16]),
             mac_key: [1; 32],
             node: phantom("p9"),
             durability: Durability::Local,
         },
+    }
+}
+
+/// The wish that a phantom leaves, or a step of the departure that an outcome told of.
+fn departing(dice: &mut Dice, known: &Known, region: RegionId) -> Command {
+    match known.departing {
+        Some(region) => {
+            Command::AdvanceDeparture { region, from: None, blobs: 1 + u32::try_from(dice.below(99)).unwrap() }
+        }
+        None => Command::RemoveRegion { region, force: false },
     }
 }
 

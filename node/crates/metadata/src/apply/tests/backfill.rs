@@ -13,7 +13,7 @@ fn region(world: &World) -> Region {
     world.view().region(B).unwrap().unwrap()
 }
 
-fn numbered(number: u32) -> Digest {
+pub(super) fn numbered(number: u32) -> Digest {
     let mut raw = [0; 32];
     raw[..4].copy_from_slice(&number.to_be_bytes());
     Digest::from_raw(Algorithm::Sha256, &raw).unwrap()
@@ -31,7 +31,7 @@ fn filling(blobs: u32) -> World {
     world
 }
 
-fn record(world: &mut World, number: u32, store: u8) {
+pub(super) fn record(world: &mut World, number: u32, store: u8) {
     let claim = world.claim(store);
     let mut copy = [0; 16];
     copy[..8].copy_from_slice(&world.index.to_be_bytes());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{CopyId, Digest, RegionId, RepositoryName, Revision, StoreId, Tag};
 use kv::ledger::{Entry, Snapshot};
 
-use crate::rows::{Blob, Link, RegionState, TagRow};
+use crate::rows::{Blob, Departure, Link, RegionState, TagRow};
 use crate::state::TABLE;
 use crate::state::content::{ChildKind, HeldRow, HolderRow, ManifestRow, MoveRow, WantedRow};
 use crate::state::places::Tally;
@@ -37,6 +37,7 @@ pub(crate) fn check(snapshot: Snapshot, came_back: bool) {
     check_tags(&rows);
     check_copies(&rows);
     check_backlogs(&rows, came_back);
+    check_departures(&rows);
     let view = View::new(snapshot, Revision(0), Freshness::Local);
     assert_eq!(view.state_hash().unwrap(), view.recompute_hash().unwrap(), "kept hash and recomputed hash");
 }
@@ -184,6 +185,23 @@ fn check_copies(rows: &Rows<'_>) {
         let store = parts.store().unwrap();
         let (digest, copy) = (parts.digest().unwrap(), parts.copy().unwrap());
         assert_ne!(holders.get(&(digest, store)), Some(&copy), "copy {copy} is held and condemned at once");
+    }
+}
+
+/// Before the cursor of a departure, the leaving region holds no last copy.
+fn check_departures(rows: &Rows<'_>) {
+    let departures: BTreeMap<RegionId, Departure> =
+        rows.map(Space::Departures, |parts, key, value| (RegionId(parts.u32().unwrap()), decode(key, value).unwrap()));
+    assert!(departures.len() <= 1, "one at a time: {departures:?}");
+    for (region, departure) in departures {
+        let row = rows.0.region(region).unwrap().expect("its region is there");
+        assert_ne!(row.state, RegionState::Leaving, "region {region} is removed");
+        let judged = |digest: &Digest| departure.next.is_some_and(|next| *digest < next);
+        for (digest, _) in blobs_of(rows).iter().filter(|(digest, blob)| judged(digest) && blob.references > 0) {
+            let holders = rows.0.holders(digest).unwrap();
+            let elsewhere = holders.iter().any(|holder| holder.region != region);
+            assert!(holders.is_empty() || elsewhere, "{digest} is the last copy, and region {region} leaves");
+        }
     }
 }
 

@@ -220,29 +220,6 @@ fn regions_change_only_along_their_life() {
 }
 
 #[test]
-fn a_region_leaves_only_without_last_copies_unless_forced() {
-    let mut world = World::three();
-    world.record("r", 1, 1);
-    world.record("r", 2, 1);
-    world.held(2, &[2]);
-    let leave = |force| Command::RemoveRegion { region: RegionId(1), force };
-    let refused = world.refused(leave(false));
-    assert_eq!(refused, Refusal::LastCopies { count: 1, bytes: 1001, digests: vec![digest(1)] });
-    world.held(3, &[1]);
-    world.done(leave(false));
-    let view = world.view();
-    assert_eq!(view.region(RegionId(1)).unwrap().unwrap().state, RegionState::Leaving);
-    assert!(view.node(NodeId(1)).unwrap().unwrap().removed);
-    assert!(!view.store(store_id(1)).unwrap().unwrap().open);
-    assert_eq!(world.run(Command::ForgetStore { store: store_id(1) }), Outcome::StoreForgotten { done: true });
-    let view = world.view();
-    assert_eq!(view.region(RegionId(1)).unwrap(), None);
-    assert_eq!(view.store(store_id(1)).unwrap(), None);
-    world.done(Command::RemoveRegion { region: RegionId(2), force: true });
-    assert!(invalid(&world.refused(Command::RemoveRegion { region: RegionId(3), force: true })));
-}
-
-#[test]
 fn a_store_is_forgotten_in_steps_and_never_while_it_is_open() {
     let mut world = World::three();
     for number in 0..=255 {
@@ -251,7 +228,7 @@ fn a_store_is_forgotten_in_steps_and_never_while_it_is_open() {
     }
     let forget = || Command::ForgetStore { store: store_id(1) };
     assert!(invalid(&world.refused(forget())));
-    world.done(Command::RemoveRegion { region: RegionId(1), force: false });
+    world.done(Command::RemoveRegion { region: RegionId(1), force: true });
     assert_eq!(world.run(forget()), Outcome::StoreForgotten { done: false });
     assert_eq!(world.view().held_by(store_id(1), None, 999).unwrap().len(), 6);
     assert_eq!(world.run(forget()), Outcome::StoreForgotten { done: true });
@@ -324,6 +301,7 @@ fn refusals_change_nothing_but_their_record() {
     world.not_stored(put("r", 100, &[1], &["t"]));
     world.not_stored(put("r", 100, &[7], &["t"]));
     world.refused(Command::DeleteTag { repository: repo("r"), tag: tag("t") });
-    world.refused(Command::RemoveRegion { region: RegionId(1), force: false });
+    world.refused(Command::RemoveRegion { region: RegionId(9), force: false });
+    world.refused(Command::AdvanceDeparture { region: RegionId(1), from: None, blobs: 9 });
     assert_eq!(rows(&world), before);
 }
