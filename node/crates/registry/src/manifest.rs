@@ -228,9 +228,10 @@ impl Handle {
             Some(Condition::Matches(digests)) => Some(Precondition::Matches(digests)),
             Some(Condition::Present) => Some(self.present(&repository, actual, &moved).await?),
         };
-        let subject = parsed.subject;
+        let (subject, bytes) = (parsed.subject, body.len());
         let command = command(repository.clone(), parsed, actual, body, moved, precondition);
         let revision = self.propose_put(origin, command, repository, any).await?;
+        self.short_manifests().note(actual, bytes);
         Ok(Stored { digest: actual, revision, subject, tags: echoed })
     }
 

@@ -65,7 +65,7 @@ pub struct Found {
     pub as_of: AsOf,
 }
 
-/// Digests of manifests that were read here before and are short.
+/// Digests of manifests that were put or read here before and are short.
 ///
 /// The length of a row is known only once it was read, so one that is not known to be short is read off the async
 /// threads. A digest names its bytes: what is remembered never becomes wrong.
@@ -79,7 +79,7 @@ impl Short {
         self.lock().contains(digest)
     }
 
-    fn note(&self, digest: Digest, bytes: usize) {
+    pub(super) fn note(&self, digest: Digest, bytes: usize) {
         if bytes >= BLOCKING_BYTES_MIN {
             return;
         }
