@@ -12,9 +12,6 @@ use tests::scale;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What a node may use above idle. Unit: bytes. Without optimisation the stacks of blocking threads alone are larger by
-/// half; the promise is about release builds.
-const ABOVE_IDLE_MAX: u64 = if cfg!(debug_assertions) { 96 * PIECE } else { 64 * PIECE };
 const MIB: f64 = PIECE as f64;
 
 /// Resident sets before the work; peaks are forgotten.
@@ -39,8 +36,21 @@ fn rises(cluster: &Cluster, idle: &[u64], what: &str) -> Vec<u64> {
 }
 
 fn assert_flat(rises: &[u64], what: &str) {
+    let max = scale::above_idle_max();
     for rise in rises {
-        assert!(*rise <= ABOVE_IDLE_MAX, "{what}: {:.1} MiB above idle", *rise as f64 / MIB);
+        assert!(*rise <= max, "{what}: {:.1} MiB above idle", *rise as f64 / MIB);
+    }
+}
+
+fn wide_area() -> Options {
+    Options { profile: "wan", meshed: true, round_trip: Duration::from_millis(50), ..Options::default() }
+}
+
+/// Windows of the wan profile are sized for long fat links: they are bounded, and larger.
+fn assert_bounded(rises: &[u64]) {
+    let max = 4 * scale::above_idle_max();
+    for rise in rises {
+        assert!(*rise <= max, "wan: {:.1} MiB above idle", *rise as f64 / MIB);
     }
 }
 
@@ -68,11 +78,11 @@ async fn one_large_blob_pushed_and_replicated_at_lan_settings() {
     assert_flat(&one_large_blob(Options::default()).await, "lan");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_uploads_at_once() {
+async fn many_uploads(options: Options) -> Vec<u64> {
+    let what = format!("64 uploads, {}", options.profile);
     let seed = scale::seed("show05 uploads");
     let len = scale::scaled(2, 32) * PIECE + 17;
-    let cluster = Cluster::start(3, Options::default()).await;
+    let cluster = Cluster::start(3, options).await;
     cluster.at(0).push_blob("team/app", &Blob::Generated(Content::new(seed, PIECE))).await.expect("a blob is taken");
     cluster.await_quiet(PATIENCE).await;
     let idle = idle(&cluster);
@@ -89,8 +99,19 @@ async fn sixty_four_uploads_at_once() {
         }
     }
     cluster.await_quiet(Duration::from_secs(600)).await;
-    assert_flat(&rises(&cluster, &idle, "64 uploads"), "64 uploads at once");
+    let rises = rises(&cluster, &idle, &what);
     cluster.finish().await;
+    rises
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_uploads_at_once() {
+    assert_flat(&many_uploads(Options::default()).await, "64 uploads at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_uploads_at_once_at_wan_settings() {
+    assert_bounded(&many_uploads(wide_area()).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,10 +148,5 @@ async fn a_fetch_through_with_a_client_that_reads_one_megabyte_a_second() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_large_blob_pushed_and_replicated_at_wan_settings() {
-    let round_trip = Duration::from_millis(50);
-    let rises = one_large_blob(Options { profile: "wan", meshed: true, round_trip, ..Options::default() }).await;
-    // Windows of the wan profile are sized for long fat links: they are bounded, and larger.
-    for rise in rises {
-        assert!(rise <= 4 * ABOVE_IDLE_MAX, "wan: {:.1} MiB above idle", rise as f64 / MIB);
-    }
+    assert_bounded(&one_large_blob(wide_area()).await);
 }

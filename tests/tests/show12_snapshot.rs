@@ -17,8 +17,6 @@ use tests::{scale, wait};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What a node may use above idle. Unit: bytes. As in the suite of flat memory, more without optimisation.
-const ABOVE_IDLE_MAX: u64 = if cfg!(debug_assertions) { 96 * PIECE } else { 64 * PIECE };
 /// How long a large transfer, or a long replay, may take on a slow machine.
 const LONG: Duration = Duration::from_secs(900);
 /// Clients that write at once.
@@ -97,7 +95,7 @@ fn assert_flat(region: &Region, before: u64, what: &str) {
     let peak = region.process().peak();
     println!("{what}: before {} MiB, peak {} MiB", before / PIECE, peak / PIECE);
     let rise = peak.saturating_sub(before);
-    assert!(rise <= ABOVE_IDLE_MAX, "{what} rose {} MiB above what it used before", rise / PIECE);
+    assert!(rise <= scale::above_idle_max(), "{what} rose {} MiB above what it used before", rise / PIECE);
 }
 
 /// Kills a region in the midst of the snapshot that it receives; how many of how many bytes it keeps.

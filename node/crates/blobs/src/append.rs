@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use ring::digest::Context;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::{Batch, Filled, Writing};
+use crate::buffers::Block;
 use crate::groups::{GroupHasher, GroupMark};
 use crate::handle::{BodyFault, ByteStream, SessionKey, UploadError};
 use crate::hashing::HashState;
@@ -20,54 +21,10 @@ use crate::sessions::{self, Held, Live};
 use crate::space::Refused;
 use crate::store::{Store, blocking};
 
-/// Buffers of all requests that write at once. Unit: bytes.
-const BUFFERS_BYTES: usize = 32 * 1024 * 1024;
-/// Batches a request has in memory: one filling, one hashing or writing.
-const BATCHES: usize = 2;
-/// Largest and smallest batch. Unit: bytes.
-const BATCH_BYTES_MAX: usize = 512 * 1024;
-const BATCH_BYTES_MIN: usize = 32 * 1024;
-/// Chunks below this are copied together, so that tiny ones cannot cost more than they hold. Unit: bytes.
-const CHUNK_BYTES_MIN: usize = 16 * 1024;
 /// Parts written by one call (`IOV_MAX` of Linux).
 const PARTS_MAX: usize = 1024;
 /// A large body is synced in the background every so often, so that little is left at its end. Unit: bytes.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Collects chunks into batches of bounded size.
-struct Batch {
-    parts: Vec<Bytes>,
-    small: BytesMut,
-    bytes: usize,
-}
-
-impl Batch {
-    fn new() -> Self {
-        Batch { parts: Vec::new(), small: BytesMut::new(), bytes: 0 }
-    }
-
-    fn add(&mut self, chunk: Bytes) {
-        self.bytes += chunk.len();
-        if chunk.len() < CHUNK_BYTES_MIN {
-            self.small.extend_from_slice(&chunk);
-        } else {
-            self.flush_small();
-            self.parts.push(chunk);
-        }
-    }
-
-    fn flush_small(&mut self) {
-        if !self.small.is_empty() {
-            self.parts.push(self.small.split().freeze());
-        }
-    }
-
-    fn take(&mut self) -> Arc<Vec<Bytes>> {
-        self.flush_small();
-        self.bytes = 0;
-        Arc::new(std::mem::take(&mut self.parts))
-    }
-}
 
 /// State of the writing lane.
 struct Writer {
@@ -78,21 +35,26 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, parts: &[Bytes]) -> Result<(), Refused> {
-        self.store.disk.admit(parts.iter().map(|part| part.len() as u64).sum())?;
+    fn write(&mut self, parts: &[Block]) -> Result<(), Refused> {
+        let bytes = total(parts);
+        self.store.disk.admit(bytes)?;
         write_all_at(&self.file, parts, self.at)?;
-        self.at += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.at += bytes;
         if let Some(groups) = &mut self.groups {
-            parts.iter().for_each(|part| groups.update(part));
+            parts.iter().for_each(|part| groups.update(part.as_ref()));
         }
         Ok(())
     }
 }
 
+fn total(parts: &[Block]) -> u64 {
+    parts.iter().map(|part| part.as_ref().len() as u64).sum()
+}
+
 /// Writes the parts one after the other in as few calls as can be: pages that span two parts are filled once. Blocks.
-fn write_all_at(file: &File, parts: &[Bytes], mut at: u64) -> io::Result<()> {
+fn write_all_at(file: &File, parts: &[Block], mut at: u64) -> io::Result<()> {
     for chunk in parts.chunks(PARTS_MAX) {
-        let mut slices: Vec<IoSlice<'_>> = chunk.iter().map(|part| IoSlice::new(part)).collect();
+        let mut slices: Vec<IoSlice<'_>> = chunk.iter().map(|part| IoSlice::new(part.as_ref())).collect();
         let mut left = slices.as_mut_slice();
         while !left.is_empty() {
             match rustix::io::pwritev(file, left, at) {
@@ -122,6 +84,8 @@ enum End {
 /// What comes next of a body.
 enum Next {
     Chunk(Bytes),
+    /// Another upload wants the memory that this one keeps while its client sends nothing.
+    Wanted,
     End(End),
 }
 
@@ -134,56 +98,71 @@ struct Pumped {
     synced: io::Result<()>,
 }
 
-/// Counts a request among those that share the buffers.
-struct Counted(Arc<Store>);
-
-impl Counted {
-    fn new(store: &Arc<Store>) -> Self {
-        store.writers.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(store))
-    }
-
-    /// A fair batch, given who else writes now.
-    fn batch_bytes(&self) -> usize {
-        let writers = self.0.writers.load(Ordering::Relaxed).max(1);
-        (BUFFERS_BYTES / BATCHES / writers).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.writers.fetch_sub(1, Ordering::Relaxed);
-    }
+/// A body, and where it belongs.
+pub(crate) struct Part<E> {
+    /// Where it begins; at the end of what is there when none.
+    pub(crate) offset: Option<u64>,
+    /// Its length, when it was announced.
+    pub(crate) length: Option<u64>,
+    pub(crate) body: ByteStream<E>,
 }
 
 /// Appends a body; runs to its end even when the caller goes away. See [`crate::Handle::append`].
 pub(crate) async fn append<E: BodyFault>(
     store: &Arc<Store>,
     key: SessionKey,
-    offset: Option<u64>,
-    length: Option<u64>,
-    body: ByteStream<E>,
+    part: Part<E>,
 ) -> Result<u64, UploadError> {
     let mut held = sessions::acquire(store, key).await?;
-    let live = held.live()?;
+    let at = expect(held.live()?, part.offset)?;
+    if part.length == Some(0) {
+        return Ok(at);
+    }
+    let received = receive(store, held, part).await?;
+    advance(store, received).await
+}
+
+/// Where an open session stands, if a body may be appended there.
+fn expect(live: &Live, offset: Option<u64>) -> Result<u64, UploadError> {
     let at = live.record.offset;
     if offset.is_some_and(|given| given != at) || live.record.placed.is_some() {
         return Err(UploadError::Offset { offset: at, given: offset.unwrap_or(at) });
     }
-    if length == Some(0) {
-        return Ok(at);
-    }
+    Ok(at)
+}
+
+/// A body whose every byte is on the disk, and of which the record does not know yet.
+pub(crate) struct Received {
+    pub(crate) held: Held,
+    pub(crate) file: Arc<File>,
+    pub(crate) bytes: u64,
+    /// Hashes of everything, with the body.
+    pub(crate) hash: Option<HashState>,
+    /// The hashes without it.
+    before: Option<(Context, GroupMark)>,
+}
+
+/// Takes a body in; its session stays where it was when that fails.
+pub(crate) async fn receive<E: BodyFault>(
+    store: &Arc<Store>,
+    mut held: Held,
+    part: Part<E>,
+) -> Result<Received, UploadError> {
+    let Part { offset, length, body } = part;
+    let live = held.live()?;
+    let at = expect(live, offset)?;
     store.disk.admit(length.unwrap_or(0))?;
-    let layout = store.layout.clone();
+    let (layout, key) = (store.layout.clone(), held.session.key);
     let opened = blocking(move || sessions::open_staged(&layout, key, at)).await?;
     let Some(file) = opened.map(Arc::new) else {
         sessions::end(store, held).await;
         return Err(UploadError::Unknown);
     };
-    let hash = live.hash.take().filter(|hash| hash.groups.size() == at);
-    let fallback = hash.as_ref().map(|hash| (hash.sha256.clone(), hash.groups.mark()));
-    let pumped = pump(store, &file, at, hash, length, body).await;
-    settle(store, held, &file, length, pumped, fallback).await
+    let hash = held.live()?.hash.take().filter(|hash| hash.groups.size() == at);
+    let before = hash.as_ref().map(|hash| (hash.sha256.clone(), hash.groups.mark()));
+    let Pumped { end, bytes, hash, synced } = pump(store, &file, at, hash, length, body).await;
+    let received = Received { held, file, bytes, hash, before };
+    settle(store, received, length, end, synced).await
 }
 
 /// Moves the body through the lanes until it ends, breaks or is refused.
@@ -195,66 +174,38 @@ async fn pump<E: BodyFault>(
     length: Option<u64>,
     mut body: ByteStream<E>,
 ) -> Pumped {
-    let counted = Counted::new(store);
+    let sharing = store.upload_blocks.begin();
     let (sha256, groups) = hash.map(|hash| (hash.sha256, hash.groups)).unzip();
-    let mut hashing = Lane::new(sha256, Arc::clone(&store.hash_gate));
     let writer = Writer { store: Arc::clone(store), file: Arc::clone(file), at, groups };
-    let mut writing = Lane::new(writer, Arc::clone(&store.write_gate));
-    let mut syncs = Syncs { file: Arc::clone(file), unsynced: 0, running: None };
+    let mut lanes = Lanes {
+        hashing: Lane::new(sha256, Arc::clone(&store.hash_gate)),
+        writing: Lane::new(writer, Arc::clone(&store.write_gate)),
+        syncs: Syncs { file: Arc::clone(file), unsynced: 0, running: None },
+    };
     let mut bytes = 0;
     let stop = store.tasks.token();
-    let end = {
-        let mut batch = Batch::new();
-        loop {
-            let mut rest = match next_chunk(&mut body, &stop).await {
-                Next::Chunk(chunk) => chunk,
-                Next::End(end) => break push(&mut hashing, &mut writing, &mut syncs, &mut batch).await.map(|()| end),
-            };
-            bytes += rest.len() as u64;
-            if length.is_some_and(|length| bytes > length) {
-                break Ok(End::TooLong(bytes));
-            }
-            let mut pushed = Ok(());
-            while !rest.is_empty() && pushed.is_ok() {
-                let limit = counted.batch_bytes();
-                let room = limit.saturating_sub(batch.bytes).max(1);
-                batch.add(rest.split_to(room.min(rest.len())));
-                if batch.bytes >= limit {
-                    pushed = push(&mut hashing, &mut writing, &mut syncs, &mut batch).await;
+    let mut batch = Batch::default();
+    let end = loop {
+        let pushed = match next(&mut body, &stop, store, &batch).await {
+            Next::Chunk(chunk) => {
+                bytes += chunk.len() as u64;
+                if length.is_some_and(|length| bytes > length) {
+                    break Ok(End::TooLong(bytes));
                 }
+                lanes.take_in(&sharing, &mut batch, chunk).await
             }
-            if let Err(refused) = pushed {
-                break Err(refused);
-            }
+            Next::Wanted => lanes.push(&mut batch).await,
+            Next::End(end) => break lanes.push(&mut batch).await.map(|()| end),
+        };
+        if let Err(refused) = pushed {
+            break Err(refused);
         }
     };
-    drain(hashing, writing, syncs, end, bytes).await
+    drop((sharing, batch));
+    lanes.drain(end, bytes).await
 }
 
-/// Lets the lanes come to rest; syncs while the last bytes are still being hashed.
-async fn drain(
-    hashing: Lane<Option<Context>>,
-    writing: Lane<Writer>,
-    syncs: Syncs,
-    end: Result<End, Refused>,
-    bytes: u64,
-) -> Pumped {
-    let wanted = end.is_ok();
-    let finish_writing = async {
-        let (writer, written) = writing.finish().await;
-        let synced = syncs.finish(wanted && written.is_ok() && bytes > 0).await;
-        (writer, written, synced)
-    };
-    let ((sha256, hashed), (writer, written, synced)) = tokio::join!(hashing.finish(), finish_writing);
-    let hash = match (sha256.flatten(), writer.and_then(|writer| writer.groups)) {
-        (Some(sha256), Some(groups)) => Some(HashState { sha256, groups }),
-        _ => None,
-    };
-    let end = end.and_then(|end| written.and(hashed).map(|()| end));
-    Pumped { end, bytes, hash, synced }
-}
-
-async fn next_chunk<E: BodyFault>(body: &mut ByteStream<E>, stop: &CancellationToken) -> Next {
+async fn next<E: BodyFault>(body: &mut ByteStream<E>, stop: &CancellationToken, store: &Store, batch: &Batch) -> Next {
     tokio::select! {
         biased;
         () = stop.cancelled() => Next::End(End::Stopped),
@@ -263,31 +214,60 @@ async fn next_chunk<E: BodyFault>(body: &mut ByteStream<E>, stop: &CancellationT
             Some(Err(fault)) => Next::End(End::Broken(fault.to_string(), fault.keeps_what_came())),
             None => Next::End(End::Whole),
         },
+        () = store.upload_blocks.are_wanted(), if !batch.is_empty() => Next::Wanted,
     }
 }
 
-async fn push(
-    hashing: &mut Lane<Option<Context>>,
-    writing: &mut Lane<Writer>,
-    syncs: &mut Syncs,
-    batch: &mut Batch,
-) -> Result<(), Refused> {
-    let bytes = batch.bytes as u64;
-    if bytes == 0 {
-        return Ok(());
+/// What is done with a body's bytes, side by side.
+struct Lanes {
+    hashing: Lane<Option<Context>>,
+    writing: Lane<Writer>,
+    syncs: Syncs,
+}
+
+impl Lanes {
+    /// Collects a chunk, and pushes what there is enough of.
+    async fn take_in(&mut self, sharing: &Writing<'_>, batch: &mut Batch, mut chunk: Bytes) -> Result<(), Refused> {
+        while sharing.fill(batch, &mut chunk).await == Filled::Push {
+            self.push(batch).await?;
+        }
+        Ok(())
     }
-    let parts = batch.take();
-    let hashed = Arc::clone(&parts);
-    writing.push(move |writer| writer.write(&parts)).await?;
-    syncs.wrote(bytes).await?;
-    hashing
-        .push(move |context| {
+
+    async fn push(&mut self, batch: &mut Batch) -> Result<(), Refused> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let parts = batch.take();
+        let (bytes, hashed) = (total(&parts), Arc::clone(&parts));
+        self.writing.push(move |writer| writer.write(&parts)).await?;
+        self.syncs.wrote(bytes).await?;
+        let hash = move |context: &mut Option<Context>| {
             if let Some(context) = context {
-                hashed.iter().for_each(|part| context.update(part));
+                hashed.iter().for_each(|part| context.update(part.as_ref()));
             }
             Ok(())
-        })
-        .await
+        };
+        self.hashing.push(hash).await
+    }
+
+    /// Lets the lanes come to rest; syncs while the last bytes are still being hashed.
+    async fn drain(self, end: Result<End, Refused>, bytes: u64) -> Pumped {
+        let Lanes { hashing, writing, syncs } = self;
+        let wanted = end.is_ok();
+        let finish_writing = async {
+            let (writer, written) = writing.finish().await;
+            let synced = syncs.finish(wanted && written.is_ok() && bytes > 0).await;
+            (writer, written, synced)
+        };
+        let ((sha256, hashed), (writer, written, synced)) = tokio::join!(hashing.finish(), finish_writing);
+        let hash = match (sha256.flatten(), writer.and_then(|writer| writer.groups)) {
+            (Some(sha256), Some(groups)) => Some(HashState { sha256, groups }),
+            _ => None,
+        };
+        let end = end.and_then(|end| written.and(hashed).map(|()| end));
+        Pumped { end, bytes, hash, synced }
+    }
 }
 
 /// Syncs behind the writer.
@@ -336,61 +316,65 @@ impl Syncs {
     }
 }
 
-/// Records what is durable, or brings the session back to where it was.
+/// Judges how a body ended: it is whole, or the session goes back to where it was.
 async fn settle(
     store: &Arc<Store>,
-    mut held: Held,
-    file: &Arc<File>,
+    received: Received,
     length: Option<u64>,
-    pumped: Pumped,
-    fallback: Option<(Context, GroupMark)>,
-) -> Result<u64, UploadError> {
-    let Pumped { end, bytes, mut hash, synced } = pumped;
-    let key = held.session.key;
+    end: Result<End, Refused>,
+    synced: io::Result<()>,
+) -> Result<Received, UploadError> {
+    let (key, bytes) = (received.held.session.key, received.bytes);
     // What a failed sync or write left on the disk cannot be known: the session ends with its file.
     let end = match (synced, end) {
         (Err(error), _) | (_, Err(Refused::Failed(error))) => {
             tracing::error!(upload_id = ?key, error = %error, "upload is given up: its file could not be written");
-            sessions::end(store, held).await;
+            sessions::end(store, received.held).await;
             return Err(error.into());
         }
         (Ok(()), end) => end,
     };
     let refusal = match end {
-        Ok(End::Whole) if length.is_none_or(|expected| expected == bytes) => None,
-        Ok(End::Whole) => Some(UploadError::Length { expected: length.unwrap_or(bytes), given: bytes }),
-        Ok(End::TooLong(given)) => Some(UploadError::Length { expected: length.unwrap_or(bytes), given }),
+        Ok(End::Whole) if length.is_none_or(|expected| expected == bytes) => return Ok(received),
+        Ok(End::Whole) => UploadError::Length { expected: length.unwrap_or(bytes), given: bytes },
+        Ok(End::TooLong(given)) => UploadError::Length { expected: length.unwrap_or(bytes), given },
         Ok(End::Broken(detail, keeps)) if keeps && length.is_none() => {
-            advance(store, held, file, bytes, hash).await?;
+            advance(store, received).await?;
             return Err(UploadError::Body { detail });
         }
-        Ok(End::Broken(detail, _)) => Some(UploadError::Body { detail }),
-        Ok(End::Stopped) => Some(UploadError::Stopping),
-        Err(refused) => Some(refused.into()),
+        Ok(End::Broken(detail, _)) => UploadError::Body { detail },
+        Ok(End::Stopped) => UploadError::Stopping,
+        Err(refused) => refused.into(),
     };
-    let Some(refusal) = refusal else { return advance(store, held, file, bytes, hash).await };
-    let live = held.live()?;
-    if let (Some(hash), Some((sha256, mark))) = (&mut hash, fallback) {
-        hash.sha256 = sha256;
-        hash.groups.reset(&mark);
+    Err(received.take_back(store, refusal).await)
+}
+
+impl Received {
+    /// Brings the session back to where it was before the body; gives the reason for it.
+    pub(crate) async fn take_back(self, store: &Arc<Store>, why: UploadError) -> UploadError {
+        let Received { mut held, file, mut hash, before, .. } = self;
+        if let (Some(hash), Some((sha256, mark))) = (&mut hash, before) {
+            hash.sha256 = sha256;
+            hash.groups.reset(&mark);
+        }
+        let offset = match held.live() {
+            Ok(live) => {
+                live.hash = hash;
+                live.record.offset
+            }
+            Err(gone) => return gone,
+        };
+        if let Err(error) = blocking(move || file.set_len(offset)).await {
+            sessions::end(store, held).await;
+            return error.into();
+        }
+        why
     }
-    live.hash = hash;
-    let (offset, cut) = (live.record.offset, Arc::clone(file));
-    if let Err(error) = blocking(move || cut.set_len(offset)).await {
-        sessions::end(store, held).await;
-        return Err(error.into());
-    }
-    Err(refusal)
 }
 
 /// Moves the record on to bytes that are on the disk.
-async fn advance(
-    store: &Arc<Store>,
-    mut held: Held,
-    file: &Arc<File>,
-    bytes: u64,
-    hash: Option<HashState>,
-) -> Result<u64, UploadError> {
+async fn advance(store: &Arc<Store>, received: Received) -> Result<u64, UploadError> {
+    let Received { mut held, file, bytes, hash, before: _ } = received;
     let key = held.session.key;
     let live = held.live()?;
     let offset = live.record.offset + bytes;

@@ -60,19 +60,56 @@ impl Groups {
 
     /// Whether `bytes` are exactly group `index`.
     pub fn verify(&self, index: u64, bytes: &[u8]) -> bool {
+        self.check(index).is_some_and(|mut check| {
+            check.update(bytes);
+            check.holds()
+        })
+    }
+
+    /// Checks group `index` piece by piece; `None` when there is no such group.
+    pub(crate) fn check(&self, index: u64) -> Option<Check<'_>> {
         if index >= self.count() {
-            return false;
+            return None;
         }
         let range = group_range(self.size, index);
-        if bytes.len() as u64 != range.end - range.start {
+        let at = usize::try_from(index).ok()? * VALUE_BYTES;
+        let mut hasher = Hasher::new();
+        if self.count() > 1 {
+            hasher.set_input_offset(range.start);
+        }
+        let value = &self.values[at..at + VALUE_BYTES];
+        Some(Check { hasher, value, whole: self.count() == 1, missing: Some(range.end - range.start) })
+    }
+}
+
+/// A group whose bytes are being checked.
+pub(crate) struct Check<'a> {
+    hasher: Hasher,
+    value: &'a [u8],
+    /// The group is the whole blob.
+    whole: bool,
+    /// Bytes that have not come yet; `None` once there were too many.
+    missing: Option<u64>,
+}
+
+impl Check<'_> {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.missing = self.missing.and_then(|missing| missing.checked_sub(bytes.len() as u64));
+        // Of what is too long the hash does not matter, and may not be taken.
+        if self.missing.is_some() {
+            self.hasher.update(bytes);
+        }
+    }
+
+    /// Whether what came is exactly the group.
+    pub(crate) fn holds(&self) -> bool {
+        if self.missing != Some(0) {
             return false;
         }
-        let Ok(at) = usize::try_from(index) else { return false };
-        let value = &self.values[at * VALUE_BYTES..(at + 1) * VALUE_BYTES];
-        if self.count() == 1 {
-            blake3::hash(bytes).as_bytes() == value
+        if self.whole {
+            self.hasher.finalize().as_bytes() == self.value
         } else {
-            Hasher::new().set_input_offset(range.start).update(bytes).finalize_non_root() == value
+            self.hasher.finalize_non_root() == self.value
         }
     }
 }

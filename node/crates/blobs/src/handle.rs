@@ -9,10 +9,11 @@ use domain::{Blake3Root, ByteRange, CopyId, Digest, RepositoryName, StoreId};
 use futures_util::Stream;
 use runtime::Tasks;
 
+use crate::append::{self, Part};
 pub use crate::ingest::{Ingest, StagedReader};
 pub use crate::pins::{Pin, Removal};
 use crate::store::{Config, OpenError, Store};
-use crate::{append, client_read, copies, index_task, ingest, place, read, sessions};
+use crate::{copies, index_task, ingest, place, read, reader, sessions};
 
 /// Chunks of a body.
 pub type ByteStream<E> = StdPin<Box<dyn Stream<Item = Result<Bytes, E>> + Send + 'static>>;
@@ -268,7 +269,7 @@ impl Handle {
         body: ByteStream<E>,
     ) -> Result<u64, UploadError> {
         let store = Arc::clone(&self.store);
-        let work = async move { append::append(&store, session, offset, length, body).await };
+        let work = async move { append::append(&store, session, Part { offset, length, body }).await };
         let appended = self.store.to_the_end("upload append", work).await;
         appended.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
     }
@@ -279,6 +280,22 @@ impl Handle {
         let store = Arc::clone(&self.store);
         let work = async move { place::complete(&store, session, digest).await };
         let placed = self.store.to_the_end("upload complete", work).await;
+        placed.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
+    }
+    /// [`Handle::append`] of the last bytes and [`Handle::complete`] in one: the bytes are durable and recorded with the
+    /// copy, or the session is at the offset of before. Only a body that breaks off is kept as `append` keeps it.
+    pub async fn append_and_complete<E: BodyFault>(
+        &self,
+        session: SessionKey,
+        offset: Option<u64>,
+        length: Option<u64>,
+        body: ByteStream<E>,
+        digest: Digest,
+    ) -> Result<(PlacedBlob, Pin), UploadError> {
+        let store = Arc::clone(&self.store);
+        let part = Part { offset, length, body };
+        let work = async move { place::append_and_complete(&store, session, part, digest).await };
+        let placed = self.store.to_the_end("upload append and complete", work).await;
         placed.unwrap_or_else(|| Err(stopped())).map_err(|error| self.measured(error))
     }
     /// The proposal of a complete session was applied: record and session go.
@@ -305,16 +322,16 @@ impl Handle {
         sessions::expire(&self.store, now_ms, expiry_ms).await
     }
 
-    /// Verified read: every group's blake3 is checked before its bytes leave. The first group is read and checked
-    /// before this returns, so that damage there is an `Err` here and not a broken body; later damage ends the stream
-    /// with an error.
+    /// Verified read, for a peer: every group's blake3 is checked before its bytes leave. The first group is read and
+    /// checked before this returns, so that damage there is an `Err` here and not a broken body; later damage ends the
+    /// stream with an error. What lies ready for all readers together is bounded, for they may take nothing for long:
+    /// while there is room they have whole groups, in pieces, and small slices of them else.
     pub async fn read(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
-        read::read(&self.store, stored, range).await
+        reader::read(&self.store, &self.store.peer_reads, stored, range).await
     }
-    /// As [`Handle::read`], for readers that may take nothing for long: what lies ready for all of them together is
-    /// bounded. Pieces are whole groups while there is room, and small slices of them else.
+    /// As [`Handle::read`], for clients, who have a bound of their own.
     pub async fn read_for_client(&self, stored: Stored, range: ByteRange) -> Result<ByteStream<ReadError>, ReadError> {
-        client_read::read(&self.store, stored, range).await
+        reader::read(&self.store, &self.store.client_reads, stored, range).await
     }
     /// The group values of a copy, proved against its root; for peers that fetch. 32 bytes a group.
     pub async fn group_values(&self, stored: Stored) -> Result<Bytes, ReadError> {

@@ -4,7 +4,8 @@
 //! holds which copy is told by the caller, from the replicated state.
 
 mod append;
-mod client_read;
+mod batch;
+mod buffers;
 mod copies;
 mod format;
 mod groups;
@@ -20,6 +21,7 @@ mod pins;
 mod place;
 mod quarantine;
 mod read;
+mod reader;
 mod record;
 mod sessions;
 mod space;

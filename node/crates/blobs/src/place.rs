@@ -2,7 +2,8 @@
 //!
 //! Order of the writes of an upload: bytes (synced by their append) → group values → record that names the copy →
 //! rename → directories. A crash before the record leaves the session open; after it, the rename is done again when the
-//! session is next used.
+//! session is next used. Bytes that come with the closing request are first recorded by the record that names the copy:
+//! until then they are not acknowledged, and a failure takes them back.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,14 +12,15 @@ use std::sync::Arc;
 
 use domain::{Algorithm, CopyId, Digest};
 
+use crate::append::{self, Part};
 use crate::format::sync_directory;
 use crate::groups::Groups;
-use crate::handle::{PlacedBlob, SessionKey, UploadError};
+use crate::handle::{BodyFault, PlacedBlob, SessionKey, UploadError};
 use crate::hashing::{self, HashState};
 use crate::layout::Layout;
 use crate::pins::Pin;
 use crate::record::Record;
-use crate::sessions::{self, Held, Live};
+use crate::sessions::{self, Held};
 use crate::space::Refused;
 use crate::store::{Store, blocking};
 
@@ -33,25 +35,76 @@ pub(crate) async fn complete(
     if let Some(placed) = live.record.placed {
         return again(store, held, placed, expected).await;
     }
-    let (actual, groups) = match digest_of(store, key, live, expected.algorithm()).await {
-        Ok(Some(hashed)) => hashed,
-        Ok(None) => {
-            sessions::end(store, held).await;
-            return Err(UploadError::Unknown);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if actual != expected {
+    let (layout, size) = (store.layout.clone(), live.record.offset);
+    let Some(file) = blocking(move || sessions::open_staged(&layout, key, size)).await? else {
         sessions::end(store, held).await;
-        return Err(UploadError::DigestMismatch { expected, actual });
+        return Err(UploadError::Unknown);
+    };
+    let made = copy_of(store, &Arc::new(file), size, held.live()?.hash.as_ref(), expected).await;
+    settle(store, held, made?, expected).await
+}
+
+/// Takes the last bytes of a session and closes it. See [`crate::Handle::append_and_complete`].
+pub(crate) async fn append_and_complete<E: BodyFault>(
+    store: &Arc<Store>,
+    key: SessionKey,
+    part: Part<E>,
+    expected: Digest,
+) -> Result<(PlacedBlob, Pin), UploadError> {
+    let mut held = sessions::acquire(store, key).await?;
+    if let Some(placed) = held.live()?.record.placed {
+        return again(store, held, placed, expected).await;
     }
-    let (root, groups) = groups;
-    let placed = PlacedBlob { digest: actual, size: groups.size(), root, copy: runtime::random::copy_id() };
+    let mut received = append::receive(store, held, part).await?;
+    let size = received.held.live()?.record.offset + received.bytes;
+    match copy_of(store, &received.file, size, received.hash.as_ref(), expected).await {
+        Ok(made) => settle(store, received.held, made, expected).await,
+        Err(error) => Err(received.take_back(store, error).await),
+    }
+}
+
+/// What the bytes of a session came to.
+enum Made {
+    Copy(PlacedBlob, Pin),
+    /// They are another digest's.
+    Other(Digest),
+}
+
+/// Checks bytes that are on the disk, and prepares a copy of them: all but its record and its name. Nothing changes when
+/// it fails.
+async fn copy_of(
+    store: &Arc<Store>,
+    file: &Arc<File>,
+    size: u64,
+    hash: Option<&HashState>,
+    expected: Digest,
+) -> Result<Made, UploadError> {
+    let (actual, (root, groups)) = digest_of(store, file, size, hash, expected.algorithm()).await?;
+    if actual != expected {
+        return Ok(Made::Other(actual));
+    }
+    let placed = PlacedBlob { digest: actual, size, root, copy: runtime::random::copy_id() };
     let pin = store.pins.pin(placed.digest, placed.copy).ok_or(UploadError::Unknown)?;
-    if let Err(refused) = write_groups(store, placed.digest, placed.copy, &groups).await {
-        return Err(refused.into());
-    }
-    let record = Record { placed: Some(placed), ..live.record.next(store.now_ms()) };
+    write_groups(store, placed.digest, placed.copy, &groups).await?;
+    Ok(Made::Copy(placed, pin))
+}
+
+/// Records and names the copy, or ends a session whose bytes are others.
+async fn settle(
+    store: &Arc<Store>,
+    mut held: Held,
+    made: Made,
+    expected: Digest,
+) -> Result<(PlacedBlob, Pin), UploadError> {
+    let (placed, pin) = match made {
+        Made::Copy(placed, pin) => (placed, pin),
+        Made::Other(actual) => {
+            sessions::end(store, held).await;
+            return Err(UploadError::DigestMismatch { expected, actual });
+        }
+    };
+    let (key, live) = (held.session.key, held.live()?);
+    let record = Record { offset: placed.size, placed: Some(placed), ..live.record.next(store.now_ms()) };
     let (moving, next) = (Arc::clone(store), record.clone());
     let moved = blocking(move || {
         sessions::replace_record(&moving.layout, key, &next)?;
@@ -94,26 +147,26 @@ async fn again(
 
 type Hashed = (Digest, (domain::Blake3Root, Groups));
 
-/// The digest as hashed in passing, else by reading staging once; `None` when staging is gone.
+/// The digest as hashed in passing, else by reading staging once.
 async fn digest_of(
     store: &Arc<Store>,
-    key: SessionKey,
-    live: &Live,
+    file: &Arc<File>,
+    size: u64,
+    hash: Option<&HashState>,
     algorithm: Algorithm,
-) -> io::Result<Option<Hashed>> {
-    let (layout, size) = (store.layout.clone(), live.record.offset);
-    let Some(file) = blocking(move || sessions::open_staged(&layout, key, size)).await? else { return Ok(None) };
-    if let Some(HashState { sha256, groups }) = &live.hash
+) -> io::Result<Hashed> {
+    if let Some(HashState { sha256, groups }) = hash
         && algorithm == Algorithm::Sha256
         && groups.size() == size
     {
-        return Ok(Some((hashing::finish(algorithm, sha256.clone()), groups.finish())));
+        return Ok((hashing::finish(algorithm, sha256.clone()), groups.finish()));
     }
     let permit = Arc::clone(&store.rehash_gate).acquire_owned().await.map_err(io::Error::other)?;
+    let file = Arc::clone(file);
     blocking(move || {
         let _permit = permit;
         let (digest, groups) = hashing::hash_file(&file, size, algorithm)?;
-        Ok(Some((digest, groups.finish())))
+        Ok((digest, groups.finish()))
     })
     .await
 }

@@ -7,20 +7,18 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use domain::Digest;
 use domain::limits::GROUP_BYTES;
-use domain::{ByteRange, Digest};
-use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, GetResultPayload, ObjectStoreExt};
 use rustix::io::Errno;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::buffers::{BLOCK_BYTES, Buffers};
 use crate::groups::{Groups, group_count, group_range};
-use crate::handle::{ByteStream, ReadError, Stored};
+use crate::handle::{ReadError, Stored};
 use crate::layout::{blob_key, groups_key};
 use crate::store::{Store, blocking};
-
-/// Groups in memory a reader: one with the client, one read ahead, one being checked.
-const GROUPS_AHEAD: usize = 2;
 
 impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
@@ -48,37 +46,13 @@ impl From<ObjectError> for ReadError {
     }
 }
 
-/// See [`crate::Handle::read`].
-pub(crate) async fn read(
-    store: &Arc<Store>,
-    stored: Stored,
-    range: ByteRange,
-) -> Result<ByteStream<ReadError>, ReadError> {
-    let copy = Arc::new(OpenCopy::open(store, stored).await?);
-    let end = range.end.min(stored.size);
-    if range.start >= end {
-        return Ok(stream::empty().boxed());
-    }
-    let bytes = GROUP_BYTES as u64;
-    let (first, last) = (range.start / bytes, (end - 1) / bytes);
-    let mut ahead = stream::iter(first..=last)
-        .map(move |index| Arc::clone(&copy).group(index, range.start..end))
-        .buffered(GROUPS_AHEAD);
-    let head = ahead.try_next().await?.ok_or(ReadError::Missing)?;
-    // Nothing follows damage: the body must break off, not go on behind a hole.
-    let rest = ahead.scan(false, |failed, item| {
-        let ended = std::mem::replace(failed, item.is_err());
-        std::future::ready((!ended).then_some(item))
-    });
-    Ok(stream::once(std::future::ready(Ok(head))).chain(rest).boxed())
-}
-
 /// A copy opened for reading. It can be read to its end even when its name is deleted meanwhile, as happens to the
 /// older of two copies of one blob.
 pub(crate) struct OpenCopy {
     file: File,
     groups: Groups,
     digest: Digest,
+    buffers: Arc<Buffers>,
 }
 
 impl OpenCopy {
@@ -91,16 +65,8 @@ impl OpenCopy {
         let GetResultPayload::File(file, _) = found.payload else {
             return Err(ReadError::Storage { detail: "the store gave no file".to_owned() });
         };
-        Ok(OpenCopy { file, groups: groups_of(store, stored).await?, digest: stored.digest })
-    }
-
-    /// Reads and checks one group and cuts it to what was asked for.
-    async fn group(self: Arc<Self>, index: u64, wanted: Range<u64>) -> Result<Bytes, ReadError> {
-        let start = wanted.start.max(group_range(self.groups.size(), index).start);
-        match tokio::task::spawn_blocking(move || self.piece(start..wanted.end)).await {
-            Ok(loaded) => loaded,
-            Err(error) => Err(ReadError::Storage { detail: error.to_string() }),
-        }
+        let groups = groups_of(store, stored).await?;
+        Ok(OpenCopy { file, groups, digest: stored.digest, buffers: Arc::clone(&store.buffers) })
     }
 
     /// Where the group that holds a byte lies.
@@ -108,37 +74,56 @@ impl OpenCopy {
         group_range(self.groups.size(), at / GROUP_BYTES as u64)
     }
 
-    /// What the group of its first byte has of a range, checked. Blocks.
-    pub(crate) fn piece(&self, wanted: Range<u64>) -> Result<Bytes, ReadError> {
-        let range = self.group_at(wanted.start);
-        let start = range.start;
-        let whole = self.load(start / GROUP_BYTES as u64, range)?;
-        let cut = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(whole.len());
-        Ok(whole.slice(cut(wanted.start)..cut(wanted.end)))
-    }
-
-    fn load(&self, index: u64, range: Range<u64>) -> Result<Bytes, ReadError> {
-        let length = usize::try_from(range.end - range.start).unwrap_or(GROUP_BYTES);
-        let mut bytes = vec![0; length];
-        let mut read = self.file.read_exact_at(&mut bytes, range.start);
-        if read.as_ref().is_err_and(is_unreadable) {
-            read = self.file.read_exact_at(&mut bytes, range.start);
-        }
-        match read {
-            Ok(()) => {}
-            // Twice: nothing that passes. Whether it is a sector or the disk others find out.
-            Err(error) if is_unreadable(&error) => {
-                return Err(ReadError::Unreadable { detail: format!("group {index} of `{}`: {error}", self.digest) });
+    /// What the group of its first byte has of a range, checked, in pieces that count in a budget by their `share` of
+    /// the group. Blocks. Each part is hashed while it is in the processor's cache.
+    pub(crate) fn pieces(
+        &self,
+        wanted: &Range<u64>,
+        mut share: Option<OwnedSemaphorePermit>,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let group = self.group_at(wanted.start);
+        let index = wanted.start / GROUP_BYTES as u64;
+        let ends = || ReadError::Damaged { detail: format!("`{}` ends before group {index}", self.digest) };
+        let mut check = self.groups.check(index).ok_or_else(ends)?;
+        let mut pieces = Vec::with_capacity(GROUP_BYTES / BLOCK_BYTES);
+        let mut at = group.start;
+        while at < group.end {
+            let length = usize::try_from(group.end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let mut block = self.buffers.take_for(length);
+            let read = block.fill(length, |bytes| self.read_exact(bytes, at));
+            read.map_err(|error| self.unread(index, error))?;
+            check.update(block.as_ref());
+            block.count(share.as_mut().and_then(|share| share.split(length)));
+            let cut = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(length).min(length);
+            let piece = cut(wanted.start)..cut(wanted.end);
+            if !piece.is_empty() {
+                pieces.push(block.freeze().slice(piece));
             }
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return Err(ReadError::Damaged { detail: format!("`{}` ends within group {index}", self.digest) });
-            }
-            Err(error) => return Err(error.into()),
+            at += length as u64;
         }
-        if !self.groups.verify(index, &bytes) {
+        if !check.holds() {
             return Err(ReadError::Damaged { detail: format!("group {index} of `{}` has other bytes", self.digest) });
         }
-        Ok(bytes.into())
+        Ok(pieces)
+    }
+
+    /// Reads, once more when the medium fails.
+    fn read_exact(&self, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+        match self.file.read_exact_at(bytes, at) {
+            Err(error) if is_unreadable(&error) => self.file.read_exact_at(bytes, at),
+            read => read,
+        }
+    }
+
+    fn unread(&self, index: u64, error: std::io::Error) -> ReadError {
+        // Twice: nothing that passes. Whether it is a sector or the disk others find out.
+        if is_unreadable(&error) {
+            return ReadError::Unreadable { detail: format!("group {index} of `{}`: {error}", self.digest) };
+        }
+        if error.kind() == ErrorKind::UnexpectedEof {
+            return ReadError::Damaged { detail: format!("`{}` ends within group {index}", self.digest) };
+        }
+        error.into()
     }
 }
 

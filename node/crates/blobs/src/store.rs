@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use object_store::local::LocalFileSystem;
 use runtime::{TaskKind, Tasks};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::client_read::Budget;
+use crate::batch::UploadBlocks;
+use crate::buffers::Buffers;
 use crate::format::{Identity, clear_mark, read_identity};
 use crate::groups_cache::GroupsCache;
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::pins::Pins;
+use crate::reader::Budget;
 use crate::sessions::Sessions;
 use crate::space::{Disk, Reserve};
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub uploads_open_max: usize,
     /// How long an upload session that no byte was sent to keeps its place when all are taken.
     pub upload_idle: Duration,
+    /// What all uploads that arrive have in memory together. Unit: bytes. Above it they wait for each other.
+    pub upload_bytes_max: usize,
     /// What may lie ready for clients that read, all together. Unit: bytes. Above it they get small slices.
     pub client_read_bytes_max: usize,
 }
@@ -55,6 +59,7 @@ impl Config {
             reserve: Reserve::Default,
             uploads_open_max: UPLOADS_OPEN_MAX,
             upload_idle: Duration::from_millis(UPLOAD_IDLE_MS),
+            upload_bytes_max: UPLOAD_BYTES_MAX,
             client_read_bytes_max: CLIENT_READ_BYTES_MAX,
         }
     }
@@ -111,8 +116,9 @@ pub(crate) struct Store {
     pub(crate) sessions: Sessions,
     pub(crate) index: Arc<Index>,
     pub(crate) groups: GroupsCache,
-    /// Bounds what lies ready for clients.
-    pub(crate) client_reads: Budget,
+    /// Bounds what lies ready for clients, and for peers.
+    pub(crate) client_reads: Arc<Budget>,
+    pub(crate) peer_reads: Arc<Budget>,
     /// Digests with a transfer in staging.
     pub(crate) ingests: Mutex<HashSet<Digest>>,
     /// Bounds jobs that hash.
@@ -121,16 +127,21 @@ pub(crate) struct Store {
     pub(crate) rehash_gate: Arc<Semaphore>,
     /// Bounds jobs that write.
     pub(crate) write_gate: Arc<Semaphore>,
-    /// Requests that write now: their buffers share one budget.
-    pub(crate) writers: AtomicUsize,
+    /// Bounds what uploads have in memory.
+    pub(crate) upload_blocks: UploadBlocks,
+    pub(crate) buffers: Arc<Buffers>,
     /// Cluster time as last told. Unit: milliseconds.
     pub(crate) clock_ms: AtomicU64,
     /// Held while the store is open.
     _lock: File,
 }
 
+/// See [`Config::upload_bytes_max`].
+const UPLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// See [`Config::client_read_bytes_max`].
 const CLIENT_READ_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What may lie ready for peers that read. Unit: bytes. Above it they get small slices.
+const PEER_READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Write jobs at once; they wait for the disk more than they compute.
 const WRITES: usize = 8;
 
@@ -156,6 +167,7 @@ impl Store {
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.to_string()))?;
         let sessions = Sessions::list(&layout, config.uploads_open_max, config.upload_idle);
         let sessions = sessions.map_err(|error| failed(error.to_string()))?;
+        let buffers = Arc::new(Buffers::default());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Store {
             identity,
@@ -167,12 +179,14 @@ impl Store {
             index: Arc::new(Index::new(layout.clone())),
             layout,
             groups: GroupsCache::default(),
-            client_reads: Budget::new(config.client_read_bytes_max),
+            client_reads: Arc::new(Budget::new(config.client_read_bytes_max)),
+            peer_reads: Arc::new(Budget::new(PEER_READ_BYTES_MAX)),
             ingests: Mutex::default(),
             hash_gate: Arc::new(Semaphore::new(cores)),
             rehash_gate: Arc::new(Semaphore::new(cores)),
             write_gate: Arc::new(Semaphore::new(WRITES)),
-            writers: AtomicUsize::new(0),
+            upload_blocks: UploadBlocks::new(config.upload_bytes_max, Arc::clone(&buffers)),
+            buffers,
             clock_ms: AtomicU64::new(0),
             _lock: lock,
         })

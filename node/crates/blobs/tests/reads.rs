@@ -14,6 +14,9 @@ use common::{MIB, Room, content, stored};
 use domain::{Blake3Root, ByteRange, CopyId};
 use futures_util::TryStreamExt;
 
+/// Bytes of a piece of a read.
+const BLOCK: usize = 128 * 1024;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_slices_at_every_edge() {
     let room = Room::new().await;
@@ -183,13 +186,15 @@ async fn quarantine_keeps_the_bytes_and_frees_the_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_are_slices_of_whole_groups() {
+async fn chunks_are_large_and_no_byte_is_copied_together() {
     let room = Room::new().await;
     let bytes = content(5 * MIB, 9);
     let (placed, _pin) = room.push(&bytes).await;
     let range = ByteRange { start: 10, end: placed.size - 10 };
     let chunks: Vec<Bytes> = room.handle.read(stored(&placed), range).await.unwrap().try_collect().await.unwrap();
-    assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [MIB - 10, MIB, MIB, MIB, MIB - 10]);
+    let lengths: Vec<usize> = chunks.iter().map(Bytes::len).collect();
+    let whole = [BLOCK; 5 * MIB / BLOCK - 2];
+    assert_eq!(lengths, [&[BLOCK - 10], &whole[..], &[BLOCK - 10]].concat());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,6 +241,7 @@ async fn clients_that_take_nothing_cost_little_and_stop_nobody() {
     const READERS: usize = 40;
     const READY_MAX: usize = 4 * MIB;
     const SLICE: usize = 64 * 1024;
+    const GROUP_BLOCKS: usize = MIB / BLOCK;
     let directory = tempfile::tempdir().unwrap();
     let mut config = common::config(directory.path());
     config.client_read_bytes_max = READY_MAX;
@@ -247,22 +253,26 @@ async fn clients_that_take_nothing_cost_little_and_stop_nobody() {
     let (placed, _pin) = handle.complete(session, common::sha256(&bytes)).await.unwrap();
     let range = ByteRange { start: 10, end: placed.size };
     let read = async || handle.read_for_client(stored(&placed), range).await.unwrap();
-    // Each has a piece with it, as the door has one that its client does not take.
+    // Each has a group or a slice with it, as the door has what its client does not take.
     let mut stalled = Vec::new();
     for _ in 0..READERS {
         let mut stream = read().await;
-        let piece = stream.try_next().await.unwrap().unwrap();
-        stalled.push((piece, stream));
+        let mut pieces = vec![stream.try_next().await.unwrap().unwrap()];
+        while pieces[0].len() > SLICE && pieces.len() < GROUP_BLOCKS {
+            pieces.push(stream.try_next().await.unwrap().unwrap());
+        }
+        stalled.push((pieces, stream));
     }
-    let ready: usize = stalled.iter().map(|(piece, _)| piece.len()).sum();
-    assert!(ready <= READY_MAX + READERS * SLICE, "{ready} bytes lie ready");
+    let ready: usize = stalled.iter().flat_map(|(pieces, _)| pieces).map(Bytes::len).sum();
+    assert!(ready > MIB && ready <= READY_MAX + READERS * SLICE, "{ready} bytes lie ready");
     assert!(common::collect(read().await).await.unwrap() == bytes[10..], "another pull ends");
     // One that takes bytes again goes on where it was.
-    let (piece, stream) = stalled.pop().unwrap();
-    assert_eq!(piece.len(), SLICE);
+    let (pieces, stream) = stalled.pop().unwrap();
+    assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [SLICE]);
     let rest = common::collect(stream).await.unwrap();
-    assert!([&piece[..], &rest].concat() == bytes[10..]);
+    assert!([&pieces[0][..], &rest].concat() == bytes[10..]);
     drop(stalled);
     let chunks: Vec<Bytes> = read().await.try_collect().await.unwrap();
-    assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [MIB - 10, MIB, MIB, 17], "there is room again");
+    let lengths: Vec<usize> = chunks.iter().map(Bytes::len).collect();
+    assert_eq!((lengths[0], lengths[1], lengths[24]), (BLOCK - 10, BLOCK, 17), "there is room again");
 }

@@ -431,3 +431,47 @@ async fn many_uploads_at_once_do_not_mix() {
     assert_eq!(room.handle.inventory(None, 100).await.unwrap(), placed);
     assert_eq!(room.staging(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_stand_still_keep_no_memory_from_others() {
+    const STALLED: usize = 6;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = common::config(directory.path());
+    config.upload_bytes_max = 2 * 128 * 1024;
+    blobs::format(&config.root, config.cluster, false).unwrap();
+    let handle = blobs::Handle::open(config, runtime::Tasks::new()).await.unwrap();
+    let (begun, go_on) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(Notify::new()));
+    let bytes = content(2 * MIB, 21);
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..STALLED {
+        let (handle, begun, go_on) = (handle.clone(), Arc::clone(&begun), Arc::clone(&go_on));
+        stalled.spawn(async move {
+            let session = handle.create_upload(repository()).await.unwrap();
+            let head = stream::iter([Ok::<_, String>(Bytes::from_static(b"some"))]);
+            let tail = stream::once(async move {
+                begun.add_permits(1);
+                go_on.notified().await;
+                Ok(Bytes::from_static(b" more"))
+            });
+            handle.append(session, None, None, head.chain(tail).boxed()).await.unwrap();
+            handle.complete(session, sha256(b"some more")).await.unwrap();
+        });
+    }
+    // Each has sent some bytes and sends nothing more for now.
+    let all = begun.acquire_many(STALLED as u32);
+    tokio::time::timeout(Duration::from_secs(30), all)
+        .await
+        .expect("no upload keeps another waiting")
+        .unwrap()
+        .forget();
+    let session = handle.create_upload(repository()).await.unwrap();
+    let append = handle.append(session, None, None, body(&bytes, 70_000));
+    tokio::time::timeout(Duration::from_secs(30), append).await.expect("nor a fast one").unwrap();
+    let (placed, _pin) = handle.complete(session, sha256(&bytes)).await.unwrap();
+    let read = handle.read(stored(&placed), domain::ByteRange { start: 0, end: placed.size }).await.unwrap();
+    assert!(common::collect(read).await.unwrap() == bytes);
+    for _ in 0..STALLED {
+        go_on.notify_one();
+        stalled.join_next().await.unwrap().unwrap();
+    }
+}

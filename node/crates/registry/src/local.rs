@@ -127,37 +127,29 @@ impl Local {
     async fn finish(&self, id: SessionId, repository: RepositoryName, closing: Closing) -> Result<Recorded, Error> {
         let Closing { digest, chunk, body, actor } = closing;
         let status = self.find(id, &repository).await?;
-        match status.placed {
-            // A retry: the bytes lie where they belong, and what the client sends again is not read.
-            Some(placed) if placed.digest == digest => {}
-            Some(placed) => {
+        if let (None, None, Some(chunk)) = (status.placed, &body, chunk) {
+            return Err(Error::Length { expected: chunk.length, given: 0 });
+        }
+        let (handle, blobs) = (&self.handle, self.handle.blobs());
+        let completed = match (status.placed, body) {
+            (Some(placed), _) if placed.digest != digest => {
                 return Err(Error::Digest(Box::new(WrongDigest { expected: digest, actual: placed.digest })));
             }
-            None => {
-                if let Some(body) = body {
-                    self.take_in(id, &repository, chunk, body).await?;
-                } else if let Some(chunk) = chunk {
-                    return Err(Error::Length { expected: chunk.length, given: 0 });
-                }
+            (None, Some(body)) => {
+                let (offset, length) = (chunk.map(|chunk| chunk.offset), chunk.map(|chunk| chunk.length));
+                blobs.append_and_complete(id.key, offset, length, body, digest).await
             }
-        }
-        complete(&self.handle, id, repository, digest, actor).await
+            // Of a retry the bytes lie where they belong, and what the client sends again is not read.
+            (Some(_), _) | (None, None) => {
+                let completed = unlocked(STEP_TURN_MAX, || blobs.complete(id.key, digest)).await;
+                completed.ok_or_else(|| busy(handle))?
+            }
+        };
+        let (placed, pin) = completed.map_err(|error| of_upload(error, handle.region()))?;
+        let now_ms = handle.metadata().local().and_then(|view| view.meta()).map_err(ReadFault::from)?;
+        handle.pins().hold(id.key, pin, now_ms.map_or(0, |meta| meta.cluster_time_ms));
+        record(handle, id, repository, placed, actor).await
     }
-}
-
-/// Places the bytes and records them.
-async fn complete(
-    handle: &Handle,
-    id: SessionId,
-    repository: RepositoryName,
-    digest: domain::Digest,
-    actor: String,
-) -> Result<Recorded, Error> {
-    let placed = unlocked(STEP_TURN_MAX, || handle.blobs().complete(id.key, digest)).await;
-    let (placed, pin) = placed.ok_or_else(|| busy(handle))?.map_err(|error| of_upload(error, handle.region()))?;
-    let now_ms = handle.metadata().local().and_then(|view| view.meta()).map_err(ReadFault::from)?;
-    handle.pins().hold(id.key, pin, now_ms.map_or(0, |meta| meta.cluster_time_ms));
-    record(handle, id, repository, placed, actor).await
 }
 
 async fn record(

@@ -1,9 +1,10 @@
-//! Reads for clients, who may take nothing for as long as the door lets them.
+//! Reads for clients and peers, who may take nothing for as long as their door lets them.
 //!
 //! What lies ready for all of them together is bounded. While there is room a reader has whole groups, one with its
 //! client and one read ahead; without room it goes on in slices, each cut from a group that is read and checked for it,
-//! so that clients that stand still make others slower and never stop them.
+//! so that readers that stand still make others slower and never stop them.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const SLICE_BYTES: u64 = 64 * 1024;
 /// Groups that readers without room have in memory at once to cut their slices from.
 const CUTS: usize = 8;
 
-/// Memory of all clients' reads.
+/// Memory of all reads of one kind.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// Unit: bytes.
@@ -48,28 +49,23 @@ impl Budget {
     }
 }
 
-/// Bytes that count until the last slice of them is gone.
-struct Counted {
-    bytes: Bytes,
-    _share: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
+/// What a group has of a range, in pieces.
+type Pieces = Result<Vec<Bytes>, ReadError>;
 
 struct Reader {
-    store: Arc<Store>,
+    budget: Arc<Budget>,
     copy: Arc<OpenCopy>,
+    /// What was not read yet.
     wanted: Range<u64>,
-    ahead: Option<JoinHandle<Result<Bytes, ReadError>>>,
+    /// What was read and not handed out yet.
+    ready: VecDeque<Bytes>,
+    ahead: Option<JoinHandle<Pieces>>,
 }
 
-/// See [`crate::Handle::read_for_client`].
+/// See [`crate::Handle::read`].
 pub(crate) async fn read(
     store: &Arc<Store>,
+    budget: &Arc<Budget>,
     stored: Stored,
     range: ByteRange,
 ) -> Result<ByteStream<ReadError>, ReadError> {
@@ -78,57 +74,66 @@ pub(crate) async fn read(
     if wanted.is_empty() {
         return Ok(stream::empty().boxed());
     }
-    let mut reader = Reader { store: Arc::clone(store), copy, wanted, ahead: None };
-    let head = reader.next().await?;
+    let mut reader = Reader { budget: Arc::clone(budget), copy, wanted, ready: VecDeque::new(), ahead: None };
+    reader.load().await?;
     // Nothing follows damage: the body must break off, not go on behind a hole.
-    let rest = stream::unfold(Some(reader), |reader| async move {
-        let mut reader = reader.filter(|reader| !reader.wanted.is_empty())?;
-        let piece = reader.next().await;
-        let rest = piece.is_ok().then_some(reader);
-        Some((piece, rest))
+    let pieces = stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await? {
+            Ok(piece) => Some((Ok(piece), Some(reader))),
+            Err(error) => Some((Err(error), None)),
+        }
     });
-    Ok(stream::once(std::future::ready(Ok(head))).chain(rest).boxed())
+    Ok(pieces.boxed())
 }
 
 impl Reader {
-    async fn next(&mut self) -> Result<Bytes, ReadError> {
+    async fn next(&mut self) -> Option<Result<Bytes, ReadError>> {
+        if self.ready.is_empty()
+            && !self.wanted.is_empty()
+            && let Err(error) = self.load().await
+        {
+            return Some(Err(error));
+        }
+        self.ready.pop_front().map(Ok)
+    }
+
+    /// Makes the next group ready, or a slice of it, and begins to read ahead.
+    async fn load(&mut self) -> Result<(), ReadError> {
         let reading = match self.ahead.take() {
             Some(reading) => reading,
             None => self.begin().await?,
         };
-        let piece = reading.await.map_err(|error| ReadError::Storage { detail: error.to_string() })??;
-        self.wanted.start += piece.len() as u64;
+        self.ready = reading.await.map_err(|error| ReadError::Storage { detail: error.to_string() })??.into();
+        self.wanted.start += self.ready.iter().map(|piece| piece.len() as u64).sum::<u64>();
         if !self.wanted.is_empty()
-            && self.store.client_reads.is_ample()
-            && let Some(share) = self.store.client_reads.take(self.group_bytes())
+            && self.budget.is_ample()
+            && let Some(share) = self.budget.take(self.group_bytes())
         {
             self.ahead = Some(self.whole(share));
         }
-        Ok(piece)
+        Ok(())
     }
 
-    /// Begins to read the next piece, as large as there is room for.
-    async fn begin(&self) -> Result<JoinHandle<Result<Bytes, ReadError>>, ReadError> {
-        let budget = &self.store.client_reads;
-        if let Some(share) = budget.take(self.group_bytes()) {
+    /// Begins to read what comes next, as much as there is room for.
+    async fn begin(&self) -> Result<JoinHandle<Pieces>, ReadError> {
+        if let Some(share) = self.budget.take(self.group_bytes()) {
             return Ok(self.whole(share));
         }
-        let turn = budget.cuts.clone().acquire_owned().await;
+        let turn = self.budget.cuts.clone().acquire_owned().await;
         let turn = turn.map_err(|error| ReadError::Storage { detail: error.to_string() })?;
         let (copy, wanted) = (Arc::clone(&self.copy), self.wanted.clone());
         Ok(tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let slice = wanted.start..wanted.end.min(wanted.start + SLICE_BYTES);
-            // A copy of its own: a view of the group would keep all of it.
-            Ok(Bytes::copy_from_slice(&copy.piece(slice)?))
+            // A copy of its own: a view of the group's blocks would keep them.
+            Ok(vec![Bytes::from(copy.pieces(&slice, None)?.concat())])
         }))
     }
 
-    fn whole(&self, share: OwnedSemaphorePermit) -> JoinHandle<Result<Bytes, ReadError>> {
+    fn whole(&self, share: OwnedSemaphorePermit) -> JoinHandle<Pieces> {
         let (copy, wanted) = (Arc::clone(&self.copy), self.wanted.clone());
-        tokio::task::spawn_blocking(move || {
-            Ok(Bytes::from_owner(Counted { bytes: copy.piece(wanted)?, _share: share }))
-        })
+        tokio::task::spawn_blocking(move || copy.pieces(&wanted, Some(share)))
     }
 
     fn group_bytes(&self) -> u64 {
