@@ -7,7 +7,7 @@ use axum::Router;
 use domain::{ClusterId, Durability, NodeId};
 use metadata::birth;
 use metadata::command::NewNode;
-use runtime::Tasks;
+use runtime::{TaskKind, Tasks};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::config::value::Count;
@@ -41,7 +41,7 @@ impl House {
     /// `tasks` owns the work of the rooms, `requests` that of the clients, which ends first.
     pub fn new(config: Config, tasks: Tasks, requests: Tasks, identity: Identity) -> Arc<Self> {
         let phase = PhaseCell::default();
-        let registry = Switch::new(http::closed(http_settings(&config), requests.clone()));
+        let registry = Switch::new(http::closed(http_settings(&config), requests.clone(), http::NO_ROOMS));
         let house = Arc::new(House {
             config,
             tasks,
@@ -201,9 +201,22 @@ impl House {
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
         self.registry.set(http::router(registry, self.http_settings(), self.requests.clone()));
+        self.tasks.spawn(TaskKind::Worker, "removal", Arc::clone(self).close_when_removed(metadata.clone()));
         self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
+    }
+
+    /// A node that was taken out of the cluster serves no clients: what it holds will never be news again.
+    async fn close_when_removed(self: Arc<Self>, metadata: metadata::Handle) {
+        let token = self.tasks.token();
+        let removal = tokio::select! {
+            removal = metadata.removed() => removal,
+            () = token.cancelled() => return,
+        };
+        let why = removal.sentence(metadata.identity().node);
+        tracing::warn!(reason = %why, "the registry is closed");
+        self.registry.set(http::closed(self.http_settings(), self.requests.clone(), &why));
     }
 
     fn admin_routes(self: &Arc<Self>) -> Router {

@@ -30,6 +30,8 @@ pub struct Facts {
     pub region: Option<RegionState>,
     /// The node was removed or replaced, or its region leaves, as far as its rows are known here.
     pub leaves: bool,
+    /// What became of the node, when it was told that it was removed or replaced.
+    pub removed: Option<String>,
     /// Log or state could not be written: Raft has stopped here until the next start.
     pub raft_stopped: bool,
     /// The node's claim on its store is applied.
@@ -86,6 +88,7 @@ impl Facts {
             quorum: None,
             region: None,
             leaves: false,
+            removed: None,
             raft_stopped: false,
             store_open: false,
             disk_full: false,
@@ -98,6 +101,7 @@ impl Facts {
         facts.store_open = rooms.metadata.claim().is_some();
         facts.raft_stopped = rooms.metadata.has_stopped();
         let identity = rooms.metadata.identity();
+        facts.removed = rooms.metadata.removal().map(|removal| removal.sentence(identity.node));
         let known =
             rooms.metadata.local().and_then(|view| Ok((view.region(identity.region)?, has_left(&view, identity)?)));
         match known {
@@ -163,12 +167,15 @@ impl Facts {
 
     /// Nobody tells a node that left what happens since: its rows are the last ones it got.
     fn has_left(&self) -> bool {
-        self.leaves && !self.is_quorum_heard() && !self.raft_stopped
+        self.removed.is_some() || self.leaves && !self.is_quorum_heard() && !self.raft_stopped
     }
 
     fn pull_obstacle(&self) -> Option<String> {
         if let Some(why) = &self.diverged {
             return Some(format!("no requests: the state of this node cannot be trusted: {why}"));
+        }
+        if let (Life::Member, Some(what)) = (self.life, &self.removed) {
+            return Some(format!("no requests: {what}"));
         }
         if self.life == Life::Member && self.has_left() {
             let what = "no requests: this node left the cluster; stop it (a node that shall come back joins anew, with an \
@@ -220,6 +227,7 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use domain::{NodeId, Revision};
+    use metadata::handle::Removal;
 
     use super::*;
 
@@ -237,6 +245,7 @@ mod tests {
             quorum: Some(quorum),
             region: Some(region),
             leaves: region == RegionState::Leaving,
+            removed: None,
             raft_stopped: false,
             store_open: true,
             disk_full: false,
@@ -295,6 +304,17 @@ mod tests {
             assert!(said.contains("left the cluster"), "{said}");
             assert_eq!(facts.no_writes(true), Some("the node that was asked left the cluster"));
         }
+    }
+
+    #[test]
+    fn a_node_that_was_told_of_its_removal_says_just_that() {
+        let removal = Removal { successor: Some(NodeId(4)), revision: Revision(90), told_by: NodeId(1) };
+        let removed = Some(removal.sentence(NodeId(3)));
+        let facts = Facts { removed, ..member(RegionState::Ready, false) };
+        let pull = facts.readiness(Purpose::Pull);
+        let [said] = &pull.impaired[..] else { panic!("not one reason: {:?}", pull.impaired) };
+        assert!(!pull.ready && said.contains("node 3 was replaced by node 4"), "{said}");
+        assert_eq!(facts.no_writes(true), Some("the node that was asked left the cluster"));
     }
 
     #[test]

@@ -22,7 +22,8 @@ const MEMBER_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) async fn repeat(rooms: &Rooms, member: &str, region: &RegionName) -> Result<(), Status> {
     let identity = rooms.metadata.identity();
     let view = rooms.metadata.local().map_err(|error| from_state(&error))?;
-    let has_left = status::has_left(&view, identity).map_err(|error| from_state(&error))?;
+    let left = status::has_left(&view, identity).map_err(|error| from_state(&error))?;
+    let has_left = left || rooms.metadata.removal().is_some();
     drop(view);
     judge(identity, has_left, region)?;
     if cluster_of(member).await? == identity.cluster { Ok(()) } else { Err(belongs(identity)) }

@@ -117,8 +117,12 @@ pub fn router(registry: Handle, settings: Settings, tasks: Tasks) -> Router {
     Router::new().fallback(move |request: Request<Body>| serve_one(door.clone(), request))
 }
 
-/// The routes of a node that has no rooms yet: 503 for the registry, 404 for the rest.
-pub fn closed(settings: Settings, tasks: Tasks) -> Router {
+/// What a node says that has no rooms yet.
+pub const NO_ROOMS: &str = "this node does not belong to a cluster yet, or is still opening; retry in a moment";
+
+/// The routes of a node that serves nothing, and why: 503 for the registry, 404 for the rest.
+pub fn closed(settings: Settings, tasks: Tasks, why: &str) -> Router {
+    let why: Arc<str> = why.into();
     let idle_max = settings.body_idle_max;
     Router::new().fallback(async move |request: Request<Body>| {
         let (parts, body) = request.into_parts();
@@ -126,7 +130,7 @@ pub fn closed(settings: Settings, tasks: Tasks) -> Router {
         let _body = RequestBody::new(body, &parts.headers, idle_max, tasks);
         let path = parts.uri.path();
         let failure = if path == "/v2" || path.starts_with("/v2/") {
-            Failure::unavailable("this node does not belong to a cluster yet, or is still opening; retry in a moment")
+            Failure::unavailable(why.as_ref())
         } else {
             Failure::not_found(path)
         };

@@ -211,6 +211,32 @@ impl Agreement {
     }
 }
 
+/// That this node was taken out of the cluster, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The node that has its place now, if one has.
+    pub successor: Option<NodeId>,
+    /// A revision at which the state of the cluster says so.
+    pub revision: Revision,
+    /// The node whose state says so.
+    pub told_by: NodeId,
+}
+
+impl Removal {
+    /// What became of node `me`, and what to do, as a sentence.
+    pub fn sentence(&self, me: NodeId) -> String {
+        let Removal { successor, revision, told_by } = self;
+        let what = match successor {
+            Some(node) => format!("node {me} was replaced by node {node}"),
+            None => format!("node {me} was removed from the cluster"),
+        };
+        format!(
+            "{what} (so says node {told_by} at revision {revision}); stop it (a node that shall come back joins anew, with \
+             an empty data directory)"
+        )
+    }
+}
+
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -282,6 +308,25 @@ impl Handle {
     /// How this node's state stands to that of the others.
     pub fn agreement(&self) -> Agreement {
         self.member.file().agreement().borrow().clone()
+    }
+
+    /// That this node was taken out of the cluster, once it knows. It serves nothing then, also after a restart.
+    pub fn removal(&self) -> Option<Removal> {
+        self.member.removal()
+    }
+
+    /// Waits for `removal`.
+    pub async fn removed(&self) -> Removal {
+        let mut removals = self.member.file().removal().subscribe();
+        loop {
+            if let Some(removal) = *removals.borrow_and_update() {
+                return removal;
+            }
+            if removals.changed().await.is_err() {
+                // The sender lives as long as this handle does.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Raft has ended on this node by itself: log or state could not be written. Only the next start helps.

@@ -29,6 +29,7 @@ use crate::raft::member::{Member, Parts};
 use crate::raft::network::client;
 use crate::raft::peers::Peers;
 use crate::raft::reads::ROUND_WAITERS_MAX;
+use crate::raft::standing;
 use crate::raft::types::Raft;
 use crate::view::Freshness;
 
@@ -163,6 +164,12 @@ pub(crate) async fn start(config: Config, identity: File, begin: Begin, tasks: T
     if let Begin::Genesis(node, durability) = begin {
         genesis(&member, &address, node, durability).await?;
     }
+    if member.removal().is_some() {
+        // It was told before its last stop, and takes no part.
+        member.retire().await;
+        return Ok(Handle::new(member));
+    }
+    tasks.spawn(TaskKind::Worker, "standing", standing::run(member.clone()));
     tasks.spawn(TaskKind::Worker, "leader", leader::run(member.clone()));
     tasks.spawn(TaskKind::Worker, "log-maintenance", leader::maintain_log(member.clone()));
     tasks.spawn(TaskKind::Worker, "addresses", leader::follow_addresses(member.clone()));

@@ -359,7 +359,7 @@ pub(crate) async fn open_store(member: Member) {
     let token = member.tasks().token();
     let identity = member.identity().clone();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    loop {
+    while member.removal().is_none() {
         let command = Command::OpenStore {
             store: identity.store,
             node: identity.node,
@@ -442,6 +442,9 @@ pub(crate) async fn maintain_log(member: Member) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
             () = token.cancelled() => return,
+        }
+        if member.removal().is_some() {
+            return;
         }
         let config = member.config();
         let (applied, purged, snapshot) = {

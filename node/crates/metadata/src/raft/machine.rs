@@ -14,7 +14,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use runtime::Tasks;
 use tokio::sync::watch;
 
-use crate::handle::{Agreement, Watched};
+use crate::handle::{Agreement, Removal, Watched};
 use crate::raft::snapshot::{Spool, Spools};
 use crate::raft::types::{Entry, LogId, Response, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::raft::wire;
@@ -28,6 +28,8 @@ pub(crate) const TABLES: &[&str] = &[TABLE, STAMPS];
 const STAMPS: &str = "stamp";
 /// Key of the mark of a diverged node, beside the stamp.
 pub(crate) const DIVERGED: &[u8] = b"diverged";
+/// Key of the mark of a node that was taken out of the cluster, beside the stamp.
+pub(crate) const REMOVED: &[u8] = b"removed";
 /// Changed bytes after which a durable commit is due. Unit: bytes (ground.md §4).
 const DIRTY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -51,6 +53,7 @@ pub(crate) struct StateFile {
     failed: AtomicBool,
     doubt: watch::Sender<Option<Divergence>>,
     agreement: watch::Sender<Agreement>,
+    removal: watch::Sender<Option<Removal>>,
     built: Mutex<Option<SnapshotMeta>>,
 }
 
@@ -69,6 +72,8 @@ impl StateFile {
             Some(raw) => DivergedRow::decode(&raw).map_err(|bad| storage(bad.0))?.into(),
             None => Agreement::Agrees,
         };
+        let removal = snapshot.get(STAMPS, REMOVED).map_err(storage)?;
+        let removal = removal.map(|raw| Removal::decode(&raw)).transpose().map_err(|bad| storage(bad.0))?;
         drop(snapshot);
         let folder = path.parent().unwrap_or(Path::new(".")).join("snapshots");
         remove_unfinished(&folder);
@@ -86,6 +91,7 @@ impl StateFile {
             failed: AtomicBool::new(false),
             doubt: watch::Sender::new(None),
             agreement: watch::Sender::new(agreement),
+            removal: watch::Sender::new(removal),
             built: Mutex::new(None),
         })
     }
@@ -145,6 +151,20 @@ impl StateFile {
         // As any sync that fails: not tried again on this file, found out anew after the next start.
         write.commit(Sync::Durable).inspect_err(|_| self.failed.store(true, Ordering::Release)).map_err(storage)?;
         Ok(true)
+    }
+
+    /// That this node was taken out of the cluster, once it knows.
+    pub(crate) fn removal(&self) -> &watch::Sender<Option<Removal>> {
+        &self.removal
+    }
+
+    /// Notes, durably, that this node was taken out of the cluster. Blocking.
+    pub(crate) fn mark_removed(&self, removal: Removal) -> io::Result<()> {
+        let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
+        self.removal.send_replace(Some(removal));
+        let write = ledger.write().map_err(storage)?;
+        write.table(STAMPS).map_err(storage)?.put(REMOVED, &removal.encode()).map_err(storage)?;
+        write.commit(Sync::Durable).inspect_err(|_| self.failed.store(true, Ordering::Release)).map_err(storage)
     }
 
     pub(crate) fn spools(&self) -> &Spools {

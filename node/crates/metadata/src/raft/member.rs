@@ -138,6 +138,11 @@ impl Member {
         &self.inner.claim
     }
 
+    /// Set when this node ends Raft by its own wish.
+    pub(crate) fn stopping(&self) -> &AtomicBool {
+        &self.inner.stopping
+    }
+
     pub(crate) fn receiving(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.inner.receiving
     }
@@ -157,7 +162,9 @@ impl Member {
 
     /// Why this node's state stands in the way, if it does.
     pub(crate) fn state_obstacle(&self) -> Option<String> {
-        self.file().agreement().borrow().obstacle(self.identity().node)
+        let me = self.identity().node;
+        let removed = self.removal().map(|removal| removal.sentence(me));
+        removed.or_else(|| self.file().agreement().borrow().obstacle(me))
     }
 
     fn contact(&self) -> std::sync::MutexGuard<'_, Contact> {
@@ -212,7 +219,7 @@ impl Member {
         let leader = metrics.current_leader.map(NodeId);
         let is_leader = leader == Some(me);
         let lease = self.timing().election_max;
-        let running = metrics.running_state.is_ok() && !self.has_failed_storage() && !self.is_diverged();
+        let running = metrics.running_state.is_ok() && !self.has_failed_storage() && !self.serves_nothing();
         let heard = running
             && match leader {
                 None => false,
@@ -377,7 +384,10 @@ impl Member {
             drop(tokio::time::timeout(self.timing().election_max, moved).await);
         }
         self.inner.stopping.store(true, Ordering::Release);
-        if let Err(error) = self.raft().shutdown().await {
+        let retired = self.removal().is_some();
+        if let Err(error) = self.raft().shutdown().await
+            && !retired
+        {
             tracing::warn!(error = %error, "raft did not stop cleanly");
         }
         if let Err(error) = self.file().sync_off_thread().await {

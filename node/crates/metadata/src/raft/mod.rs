@@ -20,6 +20,7 @@ pub(crate) mod propose;
 pub(crate) mod reads;
 pub(crate) mod server;
 pub(crate) mod snapshot;
+pub(crate) mod standing;
 pub(crate) mod transfer;
 pub(crate) mod types;
 mod upkeep;

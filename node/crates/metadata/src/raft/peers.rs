@@ -1,6 +1,6 @@
 //! Addresses of and connections to other nodes, kept apart by duty.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ struct State {
     addresses: BTreeMap<NodeId, String>,
     channels: HashMap<(NodeId, ChannelClass), (String, Channel)>,
     round_trips: BTreeMap<NodeId, (Instant, Duration)>,
+    /// This node was taken out of the cluster: it calls nobody but for an operator who asks it.
+    retired: bool,
 }
 
 impl Peers {
@@ -69,9 +71,24 @@ impl Peers {
         }
     }
 
+    /// Nodes of which an address is known.
+    pub(crate) fn known(&self) -> BTreeSet<NodeId> {
+        self.state().addresses.keys().chain(self.inner.via.keys()).copied().collect()
+    }
+
+    /// Ends all connections, and makes no other than those by which an operator is answered.
+    pub(crate) fn retire(&self) {
+        let mut state = self.state();
+        state.retired = true;
+        state.channels.clear();
+    }
+
     /// A channel that connects when it is first used; none for an unknown node.
     pub(crate) fn channel(&self, node: NodeId, class: ChannelClass) -> Option<Channel> {
         let mut state = self.state();
+        if state.retired && class != ChannelClass::Forward {
+            return None;
+        }
         let address = match self.inner.via.get(&node) {
             Some(via) => via.clone(),
             None => state.addresses.get(&node)?.clone(),

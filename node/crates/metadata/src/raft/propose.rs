@@ -88,7 +88,7 @@ impl Member {
     /// Whether states differ so that this node must not add to them. While no majority agrees only the cluster's own
     /// upkeep goes on: ticks, by which states are compared, and the replacing of nodes, which is the remedy.
     fn is_suspended(&self, upkeep: bool) -> bool {
-        self.is_diverged() || !upkeep && self.undecided_for().is_some()
+        self.serves_nothing() || !upkeep && self.undecided_for().is_some()
     }
 
     /// Whether a wait that began at `started` has outlived a fail-over: without contact to a quorum, or suspended, for

@@ -55,7 +55,7 @@ impl Member {
     }
 
     fn refuse_diverged(&self) -> Result<(), ReadError> {
-        if !self.is_diverged() {
+        if !self.serves_nothing() {
             return Ok(());
         }
         Err(ReadError::Unavailable { detail: self.state_obstacle().unwrap_or_else(|| self.cut_off_text()) })

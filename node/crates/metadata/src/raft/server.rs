@@ -12,6 +12,7 @@ use proto::raft::metadata_server::{Metadata, MetadataServer};
 use tonic::{Request, Response, Status};
 
 use crate::command::Command;
+use crate::handle::Removal;
 use crate::raft::agreement::{self, Recorded};
 use crate::raft::member::Member;
 use crate::raft::minting::{self, Minting};
@@ -197,5 +198,21 @@ impl Birth for Service {
             Minting::Refused(refused) => pb::MintReply { refused, ..pb::MintReply::default() },
             Minting::Unavailable(unavailable) => pb::MintReply { unavailable, ..pb::MintReply::default() },
         }))
+    }
+
+    async fn standing(&self, request: Request<pb::StandingRequest>) -> Result<Response<pb::StandingReply>, Status> {
+        let pb::StandingRequest { cluster, incarnation, node } = request.into_inner();
+        let own = self.member.identity().cluster;
+        if cluster.as_ref() != own.as_bytes() || incarnation != self.member.incarnation().0 {
+            return Err(Status::failed_precondition("this node belongs to another cluster or incarnation"));
+        }
+        let standing = self.member.standing_of(NodeId(node)).map_err(|error| Status::internal(error.to_string()))?;
+        let reply = standing.map(|Removal { successor, revision, told_by }| pb::StandingReply {
+            removed: true,
+            successor: successor.map_or(0, |node| node.0),
+            revision: revision.0,
+            told_by: told_by.0,
+        });
+        Ok(Response::new(reply.unwrap_or_default()))
     }
 }

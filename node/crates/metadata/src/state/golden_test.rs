@@ -13,6 +13,7 @@ use super::places::{
     DivergedRow, HashRow, Mark, NodeRow, Present, RegionCounters, RegionRow, RequestRow, StoreRow, Tally,
 };
 use super::space::{self, Space};
+use crate::handle::Removal;
 use crate::outcome::{Outcome, Refusal};
 use crate::rows::{Blob, Departure, Link, Manifest, Meta, Policy, RegionState, Repository, TagRow};
 
@@ -147,6 +148,9 @@ fn own_rows(lines: &mut Lines) {
 /// What came after the first lines.
 fn later_rows(lines: &mut Lines) {
     lines.row("departure", &space::departure(RegionId(2)), &Departure { next: Some(DIGEST) });
+    // Of the table `stamp`.
+    let row = Removal { successor: Some(NodeId(4)), revision: Revision(9), told_by: NodeId(1) };
+    lines.row("removed", crate::raft::machine::REMOVED, &row);
 }
 
 /// A line of `golden.txt` (name, key, value) never changes; new lines may be added.

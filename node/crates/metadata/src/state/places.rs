@@ -3,6 +3,7 @@
 use domain::{Boot, ClusterId, Digest, Durability, NodeId, Place, RegionId, RegionName, Revision};
 
 use super::codec::{Bad, Reader, Row, Writer};
+use crate::handle::Removal;
 use crate::outcome::Outcome;
 use crate::rows::{Departure, Meta, Policy, RegionState};
 use crate::wire;
@@ -83,6 +84,21 @@ impl Row for DivergedRow {
         let (index, ours, theirs) = (from.revision()?, from.array()?, from.array()?);
         let right = from.list(|from| from.u64().map(NodeId))?;
         Ok(DivergedRow { index, ours, theirs, right })
+    }
+}
+
+/// This node's own mark, outside of the replicated rows: it was taken out of the cluster.
+impl Row for Removal {
+    fn write(&self, to: &mut Writer) {
+        let Removal { successor, revision, told_by } = self;
+        to.option(successor.map(|node| node.0), Writer::u64);
+        to.u64(revision.0);
+        to.u64(told_by.0);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        let successor = from.option(Reader::u64)?.map(NodeId);
+        Ok(Removal { successor, revision: from.revision()?, told_by: NodeId(from.u64()?) })
     }
 }
 

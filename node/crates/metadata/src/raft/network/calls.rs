@@ -1,10 +1,13 @@
 //! Calls that a follower makes of the leader for its own clients.
 
 use bytes::Bytes;
-use domain::{NodeId, Revision};
+use domain::{ClusterId, Incarnation, NodeId, Revision};
 use proto::raft as pb;
+use proto::raft::birth_client::BirthClient;
+use tonic::transport::Channel;
 
 use super::client::Client;
+use crate::handle::Removal;
 use crate::raft::agreement::Recorded;
 use crate::raft::judge::Hash;
 use crate::raft::propose::Attempt;
@@ -48,6 +51,24 @@ pub(crate) async fn compare(
         Some(Wire::Forgotten(_)) => Ok(Recorded::Forgotten),
         None => Err(tonic::Status::internal("the peer's answer is of another release")),
     }
+}
+
+/// Asks a peer whether its state says that a node was taken out of the cluster.
+pub(crate) async fn standing(
+    channel: Channel,
+    cluster: ClusterId,
+    incarnation: Incarnation,
+    node: NodeId,
+) -> Result<Option<Removal>, tonic::Status> {
+    let cluster = Bytes::copy_from_slice(cluster.as_bytes());
+    let request = pb::StandingRequest { cluster, incarnation: incarnation.0, node: node.0 };
+    let reply = BirthClient::new(channel).standing(request).await?.into_inner();
+    let pb::StandingReply { removed, successor, revision, told_by } = reply;
+    Ok(removed.then_some(Removal {
+        successor: (successor != 0).then_some(NodeId(successor)),
+        revision: Revision(revision),
+        told_by: NodeId(told_by),
+    }))
 }
 
 /// Whether a status proves that the request never reached the leader's raft.
