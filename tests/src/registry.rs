@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -83,6 +84,15 @@ impl Registry {
     /// Sends as it is; the body is left to the caller.
     pub async fn open(&self, ask: Ask) -> Result<Open, Failure> {
         self.client().open(ask).await
+    }
+
+    /// Sends a body piece by piece, in chunked coding unless the headers name a length.
+    pub async fn open_stream(
+        &self,
+        ask: Ask,
+        pieces: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Open, Failure> {
+        self.client().open_stream(ask, pieces).await
     }
 
     /// Sends, and takes every status but `expected` as trouble.

@@ -59,6 +59,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("getrandom", &["runtime"]),
     ("hyper", &["node", "cluster-cli", "tests"]),
     ("hyper-util", &["node", "cluster-cli", "tests"]),
+    ("libtest-mimic", &["tests"]),
     ("lz4_flex", &["metadata"]),
     ("object_store", &["blobs"]),
     ("openraft", &["metadata"]),
