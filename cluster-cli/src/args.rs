@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use domain::{Durability, Place, RegionName, RepositoryName};
+use domain::{Durability, Place, RegionName, RepositoryName, Tag};
 
 use crate::bench::args::Bench;
 
@@ -70,6 +70,9 @@ pub(crate) enum Verb {
     /// Policies of repositories
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Where tags pointed before, and putting them back
+    #[command(subcommand)]
+    Tags(TagsVerb),
     /// Compare a node's disk with what the cluster believes it to hold
     Sync(SyncNode),
     /// Hand leadership to another region
@@ -325,6 +328,58 @@ pub(crate) struct TransferLeader {
     pub(crate) endpoints: EndpointList,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TagsVerb {
+    /// Show where a tag pointed, newest first
+    History(TagsHistory),
+    /// Put a tag back to where it pointed before
+    Rollback(TagsRollback),
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  cluster-cli tags history team/api latest
+  cluster-cli tags history team/api latest --limit 1 --json")]
+pub(crate) struct TagsHistory {
+    /// The repository
+    #[arg(value_name = "REPOSITORY", value_parser = repository)]
+    pub(crate) repository: RepositoryName,
+    /// The tag; one that was deleted keeps its history
+    #[arg(value_name = "TAG", value_parser = tag)]
+    pub(crate) tag: Tag,
+    /// How many moves to show
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) endpoints: EndpointList,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  cluster-cli tags rollback team/api latest                 to what it named before; again undoes it
+  cluster-cli tags rollback team/api latest --to 128417     to what it named at that revision
+
+A rollback is a move like any other: refused for immutable tags, and when somebody moved the tag meanwhile.")]
+pub(crate) struct TagsRollback {
+    /// The repository
+    #[arg(value_name = "REPOSITORY", value_parser = repository)]
+    pub(crate) repository: RepositoryName,
+    /// The tag
+    #[arg(value_name = "TAG", value_parser = tag)]
+    pub(crate) tag: Tag,
+    /// Back to what the tag named at this revision. Default: to what it named before what it names now
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u64>,
+    #[command(flatten)]
+    pub(crate) endpoints: EndpointList,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
 fn host_port(text: &str) -> Result<String, String> {
     let text = text.trim().trim_start_matches("http://");
     let good = text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -339,6 +394,10 @@ fn region_name(text: &str) -> Result<RegionName, String> {
 
 fn repository(text: &str) -> Result<RepositoryName, String> {
     RepositoryName::parse(text).map_err(|error| error.to_string())
+}
+
+fn tag(text: &str) -> Result<Tag, String> {
+    Tag::parse(text).map_err(|error| error.to_string())
 }
 
 fn durability(text: &str) -> Result<Durability, String> {

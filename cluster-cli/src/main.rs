@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, PolicyVerb, Verb};
+use crate::args::{Arguments, PolicyVerb, TagsVerb, Verb};
 use crate::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
@@ -55,6 +55,8 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Status(options) => verbs::look::status(options).await,
         Verb::Policy(PolicyVerb::Set(options)) => verbs::policy::set(options).await,
         Verb::Policy(PolicyVerb::Show(options)) => verbs::policy::show(options).await,
+        Verb::Tags(TagsVerb::History(options)) => verbs::tags::history(options).await,
+        Verb::Tags(TagsVerb::Rollback(options)) => verbs::tags::rollback(options).await,
         Verb::Sync(options) => verbs::sync::sync(options).await,
         Verb::TransferLeader(options) => verbs::leader::transfer(options).await,
         Verb::Bench(bench) => bench::run(bench).await,

@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use domain::{Durability, Place, RepositoryName};
+use domain::{Durability, Place, RepositoryName, Tag};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
     ClusterStatusRequest, Globs, InitRequest, JoinRequest, LeaveRequest, LeaveResponse, NodeStatusRequest,
-    Place as WirePlace, Policy as WirePolicy, SetPolicyRequest, ShowPoliciesRequest, SyncRequest, SyncResponse,
-    TransferLeaderRequest,
+    Place as WirePlace, Policy as WirePolicy, RollbackTagRequest, RollbackTagResponse, SetPolicyRequest,
+    ShowPoliciesRequest, SyncRequest, SyncResponse, TagHistoryRequest, TagMove as WireMove, TransferLeaderRequest,
 };
 use serde::Serialize;
 use tonic::transport::{Channel, Endpoint};
@@ -75,6 +75,28 @@ pub(crate) struct PolicyChange {
     pub(crate) durability: Option<Durability>,
     pub(crate) sparse: Option<bool>,
     pub(crate) immutable_tags: Option<Vec<String>>,
+}
+
+/// A move of a tag.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct TagMove {
+    pub(crate) revision: u64,
+    /// None when the tag was deleted.
+    pub(crate) digest: Option<String>,
+    /// The manifest is still stored.
+    pub(crate) stored: bool,
+    pub(crate) at_ms: u64,
+    pub(crate) actor: String,
+    pub(crate) region: String,
+}
+
+/// A tag that was put back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct RolledBack {
+    pub(crate) revision: u64,
+    /// None when the tag was deleted.
+    pub(crate) from: Option<String>,
+    pub(crate) to: String,
 }
 
 /// A comparison of a node's disk with its rows that has begun.
@@ -164,6 +186,45 @@ impl Endpoints {
             immutable_tags,
         };
         Ok(self.ask(READ, ask).await?.into_inner().policies.into_iter().map(show).collect())
+    }
+
+    /// The newest moves of a tag, newest first.
+    pub(crate) async fn tag_history(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        limit: u32,
+    ) -> Result<Vec<TagMove>, Failure> {
+        let request = TagHistoryRequest { repository: repository.to_string(), tag: tag.to_string(), limit };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.tag_history(request).await }
+        };
+        let show = |WireMove { revision, digest, stored, at_ms, actor, region }| TagMove {
+            revision,
+            digest: (!digest.is_empty()).then_some(digest),
+            stored,
+            at_ms,
+            actor,
+            region,
+        };
+        Ok(self.ask(READ, ask).await?.into_inner().moves.into_iter().map(show).collect())
+    }
+
+    /// Puts a tag back.
+    pub(crate) async fn tag_rollback(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        to: Option<u64>,
+    ) -> Result<RolledBack, Failure> {
+        let request = RollbackTagRequest { repository: repository.to_string(), tag: tag.to_string(), to };
+        let ask = |mut client: Client| {
+            let request = request.clone();
+            async move { client.rollback_tag(request).await }
+        };
+        let RollbackTagResponse { revision, from, to } = self.ask(WRITE, ask).await?.into_inner();
+        Ok(RolledBack { revision, from: (!from.is_empty()).then_some(from), to })
     }
 
     /// Hands leadership over; gives the node that leads then, as far as known.

@@ -200,9 +200,9 @@ impl House {
         registry.add_services(&mut routes);
         routes.add_service(AdminService::new(Arc::clone(self)).into_server());
         self.peers.set(routes.routes().into_axum_router());
-        self.registry.set(http::router(registry, self.http_settings(), self.requests.clone()));
+        self.registry.set(http::router(registry.clone(), self.http_settings(), self.requests.clone()));
         self.tasks.spawn(TaskKind::Worker, "removal", Arc::clone(self).close_when_removed(metadata.clone()));
-        self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication })));
+        self.phase.set(Phase::Member(Arc::new(Rooms { metadata, blobs, replication, registry })));
         tracing::info!(cluster = %identity.cluster, url = self.config.public_url(), "node is a member");
         Ok(())
     }

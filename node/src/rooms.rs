@@ -8,4 +8,6 @@ pub struct Rooms {
     pub blobs: blobs::Handle,
     /// Copies.
     pub replication: replication::Handle,
+    /// Pushes and pulls.
+    pub registry: registry::Handle,
 }

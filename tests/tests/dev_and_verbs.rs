@@ -5,9 +5,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tests::binaries::binaries;
+use tests::client::Ask;
 use tests::cluster::{Cluster, Options, PATIENCE, consecutive_ports};
 use tests::image::Image;
 use tests::registry::Registry;
@@ -191,6 +193,52 @@ async fn a_policy_is_set_in_parts_and_shown_for_a_repository() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("`a/b`"));
     assert!(set(&["--immutable-tags", ""]).status.success());
     assert_eq!(shown("team/api"), ("team".into(), true.into(), Value::Array(Vec::new())));
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_goes_back_to_where_it_pointed() {
+    let seed = scale::seed("tags");
+    let cluster = Cluster::start(1, Options::default()).await;
+    let (registry, endpoint) = (cluster.at(0), cluster.regions[0].peer.to_string());
+    let (old, new) = (Image::new(seed, &[1000]), Image::new(seed + 1, &[1000]));
+    for image in [&old, &new] {
+        registry.push_image("team/api", "latest", image).await.expect("a healthy region takes a push");
+    }
+    let tags = |verb: &str, more: &[&str]| {
+        cli(&[&["tags", verb, "team/api", "latest", "--json", "--endpoint", &endpoint], more].concat())
+    };
+    let history = || {
+        let output = tags("history", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let moves: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        moves
+    };
+    let first = history().pop().expect("two moves")["revision"].to_string();
+    for (more, image) in [(&[][..], &old), (&[], &new), (&["--to", &first], &old)] {
+        assert!(tags("rollback", more).status.success());
+        registry.pull_image("team/api", "latest", image).await.expect("the tag names it at once");
+    }
+    let named: Vec<Value> = history().iter().map(|step| step["digest"].clone()).collect();
+    let (a, b) = (Value::from(old.manifest.digest.as_str()), Value::from(new.manifest.digest.as_str()));
+    assert_eq!(named, [a.clone(), b.clone(), a.clone(), b, a]);
+    assert_eq!(history()[0]["actor"], "operator");
+
+    let deleted = Ask::new(Method::DELETE, "/v2/team/api/manifests/latest");
+    registry.expect(deleted, StatusCode::ACCEPTED).await.expect("tags can be deleted");
+    assert!(tags("rollback", &[]).status.success(), "a deleted tag comes back");
+    registry.pull_image("team/api", "latest", &old).await.expect("the tag is there again");
+
+    let gone = Ask::new(Method::DELETE, format!("/v2/team/api/manifests/{}", new.manifest.digest));
+    registry.expect(gone, StatusCode::ACCEPTED).await.expect("manifests can be deleted");
+    assert_eq!(tags("rollback", &[]).status.code(), Some(4), "what it named before is gone");
+    assert_eq!(tags("rollback", &["--to", "1"]).status.code(), Some(2), "the tag is younger");
+    let set = cli(&["policy", "set", "team", "--immutable-tags", "latest", "--endpoint", &endpoint]);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    registry.push_image("team/api", "other", &new).await.expect("other tags are free");
+    assert_eq!(tags("rollback", &[]).status.code(), Some(4), "immutable tags stay");
+    registry.pull_image("team/api", "latest", &old).await.expect("nothing was changed");
     cluster.finish().await;
 }
 

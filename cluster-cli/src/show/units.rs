@@ -51,6 +51,21 @@ pub(crate) fn duration_ms(ms: u64) -> String {
     }
 }
 
+/// Wall time in UTC, from milliseconds since the Unix epoch: `2025-11-21 20:34:56`.
+pub(crate) fn instant(at_ms: u64) -> String {
+    let (days, second) = (at_ms / 86_400_000, at_ms / 1000 % 86_400);
+    // Days since 1 March of the year 0, in whole cycles of 400 years, so that leap days come last.
+    let from_march = days + 719_468;
+    let (cycle, day_of_cycle) = (from_march / 146_097, from_march % 146_097);
+    let year_of_cycle = (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = cycle * 400 + year_of_cycle + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
 /// Part of a whole: `61 %`.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { DASH.to_owned() } else { format!("{:.0} %", part as f64 * 100.0 / whole as f64) }
@@ -86,6 +101,9 @@ mod tests {
         assert_eq!(told, ["0 B", "999 B", "1.00 kB", "61.4 MB", "999 kB", "1.00 MB", "1.08 TB"]);
         let told = [0, 800, 9_999, 45_000, 180_000, 6_960_000, 7_200_000, 7_320_000, 41 * 86_400_000].map(duration_ms);
         assert_eq!(told, ["0.0 s", "0.8 s", "10.0 s", "45 s", "3 min", "116 min", "2 h", "2 h 2 min", "41 d"]);
+        let told = [0, 951_782_399_999, 951_782_400_000, 1_735_689_599_000, 1_763_757_296_000].map(instant);
+        assert_eq!(told[..3], ["1970-01-01 00:00:00", "2000-02-28 23:59:59", "2000-02-29 00:00:00"]);
+        assert_eq!(told[3..], ["2024-12-31 23:59:59", "2025-11-21 20:34:56"]);
         assert_eq!([percent(61, 100), percent(1, 0)], ["61 %", "–"]);
         assert_eq!([rate(0.0), rate(84e6)], ["–", "84.0 MB/s"]);
         assert_eq!([count(1, "blob", "blobs"), count(3000, "blob", "blobs")], ["1 blob", "3,000 blobs"]);

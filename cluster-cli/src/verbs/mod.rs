@@ -6,6 +6,7 @@ pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod policy;
 pub(crate) mod sync;
+pub(crate) mod tags;
 
 use serde::Serialize;
 

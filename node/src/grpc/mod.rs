@@ -6,6 +6,7 @@ mod server_join;
 mod server_leader;
 mod server_leave;
 mod server_status;
+mod server_tags;
 mod switch;
 
 pub use server::AdminService;

@@ -3,6 +3,9 @@
 use metadata::birth;
 use metadata::handle::{ProposeError, ReadError, TransferError};
 use metadata::outcome::Refusal;
+use registry::WriteFault;
+use registry::history;
+use registry::manifest::PutError;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -102,6 +105,37 @@ pub(super) fn from_refusal(refusal: &Refusal) -> Status {
         _ => (Code::Aborted, ""),
     };
     refuse(code, text, next)
+}
+
+/// A tag's history that is not shown, or a tag that was not put back.
+pub(super) fn from_history(error: &history::Error) -> Status {
+    let text = error.to_string();
+    let look = "see where the tag pointed with `cluster-cli tags history`";
+    let again = "nothing was changed; run it again once a majority of the regions is up";
+    match error {
+        history::Error::Unknown { .. } => refuse(Code::InvalidArgument, text, "check repository and tag"),
+        history::Error::NoTarget(_) => refuse(Code::InvalidArgument, text, look),
+        history::Error::Gone { .. } => {
+            refuse(Code::FailedPrecondition, text, "push it again, or name another revision")
+        }
+        history::Error::Put(PutError::Precondition { .. }) => {
+            refuse(Code::Unavailable, "the tag moved meanwhile".to_owned(), look)
+        }
+        history::Error::Put(PutError::Immutable { .. }) => {
+            refuse(Code::FailedPrecondition, text, "see the policy with `cluster-cli policy show`")
+        }
+        history::Error::Put(PutError::Missing { .. }) => {
+            refuse(Code::FailedPrecondition, text, "push what is missing again, or name another revision")
+        }
+        history::Error::Put(PutError::Write(WriteFault::Unknown)) => {
+            refuse(Code::DeadlineExceeded, text, "look with `cluster-cli tags history` before you run it again")
+        }
+        history::Error::Put(PutError::NotDurable { .. } | PutError::Write(_) | PutError::Read(_)) => {
+            refuse(Code::Unavailable, text, again)
+        }
+        history::Error::Put(PutError::Invalid(_) | PutError::Digest { .. }) => refuse(Code::Internal, text, ""),
+        history::Error::Read(_) => refuse(Code::Unavailable, text, again),
+    }
 }
 
 pub(super) fn from_read(error: &ReadError) -> Status {

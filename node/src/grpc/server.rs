@@ -8,14 +8,14 @@ use metadata::handle::{Demand, Origin};
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
     ClusterStatusRequest, ClusterStatusResponse, Globs, InitRequest, InitResponse, JoinRequest, JoinResponse,
-    LeaveRequest, LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, SetPolicyRequest,
-    SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, SyncRequest, SyncResponse, TransferLeaderRequest,
-    TransferLeaderResponse,
+    LeaveRequest, LeaveResponse, NodeStatusRequest, NodeStatusResponse, Place as WirePlace, Policy, RollbackTagRequest,
+    RollbackTagResponse, SetPolicyRequest, SetPolicyResponse, ShowPoliciesRequest, ShowPoliciesResponse, SyncRequest,
+    SyncResponse, TagHistoryRequest, TagHistoryResponse, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tonic::{Code, Request, Response, Status};
 
 use super::refusal::{from_birth, from_policy, from_propose, from_read, from_state, refuse};
-use super::{server_join, server_leader, server_leave, server_status};
+use super::{server_join, server_leader, server_leave, server_status, server_tags};
 use crate::assemble::House;
 use crate::rooms::Rooms;
 
@@ -69,7 +69,7 @@ fn parse_durability(text: &str) -> Result<Durability, Status> {
     })
 }
 
-fn parse_repository(text: &str) -> Result<RepositoryName, Status> {
+pub(super) fn parse_repository(text: &str) -> Result<RepositoryName, Status> {
     RepositoryName::parse(text).map_err(|error| {
         refuse(Code::InvalidArgument, error.to_string(), "write the repository's name without the registry's address")
     })
@@ -165,6 +165,19 @@ impl Admin for AdminService {
         };
         let policies = rows.into_iter().map(show).collect();
         Ok(Response::new(ShowPoliciesResponse { revision: view.revision().0, policies }))
+    }
+
+    async fn tag_history(&self, request: Request<TagHistoryRequest>) -> Result<Response<TagHistoryResponse>, Status> {
+        let rooms = self.rooms()?;
+        server_tags::history(&rooms, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollback_tag(
+        &self,
+        request: Request<RollbackTagRequest>,
+    ) -> Result<Response<RollbackTagResponse>, Status> {
+        let rooms = self.rooms()?;
+        server_tags::rollback(&rooms, origin(), request.into_inner()).await.map(Response::new)
     }
 
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {

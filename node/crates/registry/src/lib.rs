@@ -8,6 +8,7 @@ pub mod blob;
 pub mod content_range;
 pub mod fault;
 pub mod handle;
+pub mod history;
 pub mod listing;
 mod local;
 pub mod manifest;
