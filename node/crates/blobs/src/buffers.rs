@@ -1,8 +1,8 @@
 //! Buffers that are used again and again.
 //!
-//! Bytes of blobs pass through blocks of one size. A fresh one costs more than what is done with its bytes, for the
-//! kernel clears its pages one by one; and memory of many sizes that threads hand to each other is what an allocator
-//! gives back least. So a number of blocks is kept.
+//! Bytes of uploads and of reads for peers pass through blocks, those of reads for clients through buffers for a group,
+//! which leave in one piece: small pieces cost the kernel more. Fresh memory is cleared page by page, and memory of many
+//! sizes that threads hand to each other is what an allocator gives back least. So some of both is kept.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,18 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Size of a block. Unit: bytes.
+/// Size of a block of an upload, and of a read for a peer. Unit: bytes.
 pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
-/// Blocks kept for later.
-const KEPT_MAX: usize = 128;
+/// Free memory of one size that is kept for later. Unit: bytes.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Blocks that are free.
-#[derive(Debug, Default)]
+/// Blocks of one size that are free.
+#[derive(Debug)]
 pub(crate) struct Buffers {
     free: Mutex<Vec<Box<[u8]>>>,
+    /// Of a block. Unit: bytes.
+    bytes: usize,
 }
 
 impl Buffers {
+    pub(crate) fn of(bytes: usize) -> Arc<Self> {
+        Arc::new(Buffers { free: Mutex::default(), bytes })
+    }
+
+    /// Of a block. Unit: bytes.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn free(&self) -> MutexGuard<'_, Vec<Box<[u8]>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -29,13 +40,13 @@ impl Buffers {
     /// An empty block.
     pub(crate) fn take(self: &Arc<Self>) -> Block {
         let kept = self.free().pop();
-        let bytes = kept.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice());
+        let bytes = kept.unwrap_or_else(|| vec![0; self.bytes].into_boxed_slice());
         Block { bytes, filled: 0, share: None, home: Some(Arc::clone(self)) }
     }
 
     /// A block for so many bytes: what needs only part of one gets memory of its own.
     pub(crate) fn take_for(self: &Arc<Self>, bytes: usize) -> Block {
-        if bytes > BLOCK_BYTES / 2 {
+        if bytes > self.bytes / 2 {
             return self.take();
         }
         Block { bytes: vec![0; bytes].into_boxed_slice(), filled: 0, share: None, home: None }
@@ -93,7 +104,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         let Some(home) = self.home.take() else { return };
         let mut free = home.free();
-        if free.len() < KEPT_MAX {
+        if free.len() < KEPT_BYTES_MAX / home.bytes {
             free.push(std::mem::take(&mut self.bytes));
         }
     }

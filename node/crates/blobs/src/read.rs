@@ -14,11 +14,14 @@ use object_store::{Error as ObjectError, GetResultPayload, ObjectStoreExt};
 use rustix::io::Errno;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::buffers::{BLOCK_BYTES, Buffers};
+use crate::buffers::Buffers;
 use crate::groups::{Groups, group_count, group_range};
 use crate::handle::{ReadError, Stored};
 use crate::layout::{blob_key, groups_key};
 use crate::store::{Store, blocking};
+
+/// What is read and hashed at a time. Unit: bytes.
+const PART_BYTES: usize = 128 * 1024;
 
 impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
@@ -56,7 +59,7 @@ pub(crate) struct OpenCopy {
 }
 
 impl OpenCopy {
-    pub(crate) async fn open(store: &Arc<Store>, stored: Stored) -> Result<Self, ReadError> {
+    pub(crate) async fn open(store: &Arc<Store>, buffers: Arc<Buffers>, stored: Stored) -> Result<Self, ReadError> {
         let path = Path::from(blob_key(&stored.digest, stored.copy));
         let found = store.objects.get(&path).await?;
         if found.meta.size != stored.size {
@@ -66,7 +69,7 @@ impl OpenCopy {
             return Err(ReadError::Storage { detail: "the store gave no file".to_owned() });
         };
         let groups = groups_of(store, stored).await?;
-        Ok(OpenCopy { file, groups, digest: stored.digest, buffers: Arc::clone(&store.buffers) })
+        Ok(OpenCopy { file, groups, digest: stored.digest, buffers })
     }
 
     /// Where the group that holds a byte lies.
@@ -85,14 +88,19 @@ impl OpenCopy {
         let index = wanted.start / GROUP_BYTES as u64;
         let ends = || ReadError::Damaged { detail: format!("`{}` ends before group {index}", self.digest) };
         let mut check = self.groups.check(index).ok_or_else(ends)?;
-        let mut pieces = Vec::with_capacity(GROUP_BYTES / BLOCK_BYTES);
+        let mut pieces = Vec::with_capacity(GROUP_BYTES / self.buffers.block_bytes());
         let mut at = group.start;
         while at < group.end {
-            let length = usize::try_from(group.end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let length = usize::try_from(group.end - at).unwrap_or(GROUP_BYTES).min(self.buffers.block_bytes());
             let mut block = self.buffers.take_for(length);
-            let read = block.fill(length, |bytes| self.read_exact(bytes, at));
+            let read = block.fill(length, |bytes| {
+                for (number, part) in bytes.chunks_mut(PART_BYTES).enumerate() {
+                    self.read_exact(part, at + (number * PART_BYTES) as u64)?;
+                    check.update(part);
+                }
+                Ok(())
+            });
             read.map_err(|error| self.unread(index, error))?;
-            check.update(block.as_ref());
             block.count(share.as_mut().and_then(|share| share.split(length)));
             let cut = |edge: u64| usize::try_from(edge.saturating_sub(at)).unwrap_or(length).min(length);
             let piece = cut(wanted.start)..cut(wanted.end);

@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use crate::buffers::Buffers;
 use crate::handle::{ByteStream, ReadError, Stored};
 use crate::read::OpenCopy;
 use crate::store::Store;
@@ -30,12 +31,14 @@ pub(crate) struct Budget {
     free: Arc<Semaphore>,
     bytes: usize,
     cuts: Arc<Semaphore>,
+    /// What it is spent on: a block is what leaves in one piece.
+    buffers: Arc<Buffers>,
 }
 
 impl Budget {
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize, buffers: Arc<Buffers>) -> Self {
         let bytes = bytes.min(Semaphore::MAX_PERMITS);
-        Budget { free: Arc::new(Semaphore::new(bytes)), bytes, cuts: Arc::new(Semaphore::new(CUTS)) }
+        Budget { free: Arc::new(Semaphore::new(bytes)), bytes, cuts: Arc::new(Semaphore::new(CUTS)), buffers }
     }
 
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
@@ -69,7 +72,7 @@ pub(crate) async fn read(
     stored: Stored,
     range: ByteRange,
 ) -> Result<ByteStream<ReadError>, ReadError> {
-    let copy = Arc::new(OpenCopy::open(store, stored).await?);
+    let copy = Arc::new(OpenCopy::open(store, Arc::clone(&budget.buffers), stored).await?);
     let wanted = range.start..range.end.min(stored.size);
     if wanted.is_empty() {
         return Ok(stream::empty().boxed());

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::limits::{UPLOAD_IDLE_MS, UPLOADS_OPEN_MAX};
+use domain::limits::{GROUP_BYTES, UPLOAD_IDLE_MS, UPLOADS_OPEN_MAX};
 use domain::{ClusterId, Digest, StoreId};
 use object_store::local::LocalFileSystem;
 use runtime::{TaskKind, Tasks};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::batch::UploadBlocks;
-use crate::buffers::Buffers;
+use crate::buffers::{BLOCK_BYTES, Buffers};
 use crate::format::{Identity, clear_mark, read_identity};
 use crate::groups_cache::GroupsCache;
 use crate::index::Index;
@@ -129,7 +129,6 @@ pub(crate) struct Store {
     pub(crate) write_gate: Arc<Semaphore>,
     /// Bounds what uploads have in memory.
     pub(crate) upload_blocks: UploadBlocks,
-    pub(crate) buffers: Arc<Buffers>,
     /// Cluster time as last told. Unit: milliseconds.
     pub(crate) clock_ms: AtomicU64,
     /// Held while the store is open.
@@ -167,7 +166,7 @@ impl Store {
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(error.to_string()))?;
         let sessions = Sessions::list(&layout, config.uploads_open_max, config.upload_idle);
         let sessions = sessions.map_err(|error| failed(error.to_string()))?;
-        let buffers = Arc::new(Buffers::default());
+        let blocks = Buffers::of(BLOCK_BYTES);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Store {
             identity,
@@ -179,14 +178,13 @@ impl Store {
             index: Arc::new(Index::new(layout.clone())),
             layout,
             groups: GroupsCache::default(),
-            client_reads: Arc::new(Budget::new(config.client_read_bytes_max)),
-            peer_reads: Arc::new(Budget::new(PEER_READ_BYTES_MAX)),
+            client_reads: Arc::new(Budget::new(config.client_read_bytes_max, Buffers::of(GROUP_BYTES))),
+            peer_reads: Arc::new(Budget::new(PEER_READ_BYTES_MAX, Arc::clone(&blocks))),
             ingests: Mutex::default(),
             hash_gate: Arc::new(Semaphore::new(cores)),
             rehash_gate: Arc::new(Semaphore::new(cores)),
             write_gate: Arc::new(Semaphore::new(WRITES)),
-            upload_blocks: UploadBlocks::new(config.upload_bytes_max, Arc::clone(&buffers)),
-            buffers,
+            upload_blocks: UploadBlocks::new(config.upload_bytes_max, blocks),
             clock_ms: AtomicU64::new(0),
             _lock: lock,
         })
