@@ -4,6 +4,7 @@
 //! Nothing here waits for a fixed time: [`wait::until`] polls a condition up to a deadline. Nothing here looks into a
 //! node: what a suite knows comes through HTTP, the CLI, files on the disk and the process table.
 
+pub mod balancer;
 pub mod binaries;
 pub mod client;
 pub mod cluster;

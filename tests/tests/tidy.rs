@@ -85,7 +85,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("sled::", &["node/crates/kv/src/cache"]),
     ("object_store::", &["node/crates/blobs/"]),
     ("axum::", &["node/src/", "node/tests/"]),
-    ("hyper::server", &["node/src/"]),
+    ("hyper::server", &["node/src/", "tests/src/balancer"]),
     ("hyper_util::server", &["node/src/"]),
     ("prometheus_client::", &["node/src/"]),
     ("tracing_subscriber::", &["node/src/"]),

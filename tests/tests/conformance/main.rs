@@ -1,5 +1,5 @@
-//! Every row of the conformance table, case by case, against one region and against three that take turns with every
-//! request. Rows are named as in the table: `b01…` is its row B1, and so on.
+//! Every row of the conformance table, case by case, against one region and against three behind a balancer that hands
+//! every request to the next one. Rows are named as in the table: `b01…` is its row B1, and so on.
 //!
 //! The regions of a world are started once and shared; each row has repositories of its own. Rows that need small limits
 //! or broken links have worlds of their own, where they run one after the other.

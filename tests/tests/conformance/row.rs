@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::balancer::Balancer;
 use tests::client::{Answer, Ask, Client, Open, Payload};
 use tests::cluster::Cluster;
 use tests::content::{sha256, sha512};
 use tests::image::{INDEX, MANIFEST};
-use tests::registry::{Registry, with_digest};
+use tests::registry::with_digest;
 use tokio::sync::RwLock;
 
 /// A named row.
@@ -68,7 +69,9 @@ pub(crate) type Shared = Arc<RwLock<Cluster>>;
 
 /// Where a row runs.
 pub(crate) struct At {
-    registry: Registry,
+    registry: Client,
+    /// Before the regions; none before one alone.
+    _balancer: Option<Balancer>,
     /// Of each region.
     addresses: Vec<String>,
     /// For rows that disturb it.
@@ -82,8 +85,12 @@ impl At {
     pub(crate) async fn new(cluster: Shared, name: &str) -> At {
         let addresses: Vec<String> =
             cluster.read().await.regions.iter().map(|region| region.http.to_string()).collect();
+        // Of its own, so that the regions' turns are the same with every run, whatever other rows do meanwhile.
+        let balancer = if addresses.len() > 1 { Some(Balancer::listen(addresses.clone()).await) } else { None };
+        let address = balancer.as_ref().map_or_else(|| addresses[0].clone(), Balancer::address);
         At {
-            registry: Registry::rotating(addresses.clone()),
+            registry: Client::new(address),
+            _balancer: balancer,
             addresses,
             cluster,
             name: name.replace('_', "-"),
@@ -215,8 +222,13 @@ impl At {
         ask.payload(Payload::Given(Bytes::copy_from_slice(body)))
     }
 
-    /// A client of one region that nobody else uses.
+    /// A client that nobody else uses.
     pub(crate) fn one_client(&self) -> Client {
+        Client::new(self.registry.address())
+    }
+
+    /// A client of the last region, past any balancer.
+    pub(crate) fn last_region(&self) -> Client {
         self.client(self.addresses.len() - 1)
     }
 
