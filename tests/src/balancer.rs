@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -28,11 +28,14 @@ pub struct Balancer {
     _tasks: JoinSet<()>,
 }
 
+/// Who is told of every request that has got the head of its answer: the region that gave it, and what it was.
+pub type Witness = Box<dyn Fn(&str, &Method, &Uri, StatusCode) + Send + Sync>;
+
 /// What its connections share.
-#[derive(Debug)]
 struct Shared {
     regions: Vec<String>,
     turn: AtomicUsize,
+    witness: Option<Witness>,
     /// Connections to regions.
     drivers: Mutex<JoinSet<()>>,
 }
@@ -40,10 +43,15 @@ struct Shared {
 impl Balancer {
     /// Listens on a free loopback port before `regions` (`host:port` of their registries).
     pub async fn listen(regions: Vec<String>) -> Balancer {
+        Balancer::listen_on(0, regions, None).await
+    }
+
+    /// Listens on this loopback port (0: a free one), and tells `witness` of every request.
+    pub async fn listen_on(port: u16, regions: Vec<String>, witness: Option<Witness>) -> Balancer {
         assert!(!regions.is_empty(), "a balancer stands before something");
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback ports are free");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the loopback port is free");
         let address = listener.local_addr().expect("it listens");
-        let shared = Arc::new(Shared { regions, turn: AtomicUsize::new(0), drivers: Mutex::default() });
+        let shared = Arc::new(Shared { regions, turn: AtomicUsize::new(0), witness, drivers: Mutex::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut clients = JoinSet::new();
@@ -80,11 +88,15 @@ impl Shared {
     async fn pass_on(&self, request: Request<Incoming>) -> Answered {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let region = &self.regions[turn % self.regions.len()];
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = self.ask(region, request).await.unwrap_or_else(|why| {
             let mut answer = Response::new(Either::Right(Full::from(format!("{region}: {why}"))));
             *answer.status_mut() = StatusCode::BAD_GATEWAY;
             answer
         });
+        if let Some(witness) = &self.witness {
+            witness(region, &method, &uri, answer.status());
+        }
         // A client may still be sending what nobody reads: its connection is not used again.
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         answer
