@@ -63,7 +63,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("lz4_flex", &["metadata"]),
     ("object_store", &["blobs"]),
     ("openraft", &["metadata"]),
-    ("percent-encoding", &["node"]),
+    ("percent-encoding", &["domain"]),
     ("prometheus-client", &["node"]),
     ("prost", &["proto", "metadata", "replication"]),
     ("protox", &["proto"]),

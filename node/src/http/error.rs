@@ -4,9 +4,9 @@
 //! compile before somebody has decided what clients are told.
 
 use axum::body::Body;
-use domain::Digest;
+use domain::{Digest, content_range};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use registry::{ReadFault, WriteFault, blob, content_range, listing, manifest, referrers, upload};
+use registry::{ReadFault, WriteFault, blob, listing, manifest, referrers, upload};
 use replication::handle::FetchError;
 use serde_json::{Value, json};
 

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use domain::limits::{MANIFEST_BYTES_MAX, TAGS_PER_PUT_MAX};
+use domain::query::Query;
 use domain::{Digest, Reference, RepositoryName, Tag, manifest, reference};
 use http::{Method, Response, StatusCode, header};
 use registry::manifest::{Condition, Put};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Asking;
 use super::body::{CollectError, RequestBody};
 use super::error::{Code, Failure};
 use super::headers::{self, Preconditions};
-use super::{Asking, query};
 
 /// Values of `tag` that are read at all, the same ones again included.
 const TAG_VALUES_MAX: usize = 1000;
@@ -98,7 +99,7 @@ fn tag_lines(tags: &[Tag]) -> Vec<String> {
 }
 
 /// Tags that `?tag=` names, each once. Beside a tag in the path the parameter is ignored.
-fn tags(reference: &Reference, query: &query::Query) -> Result<Vec<Tag>, Failure> {
+fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Failure> {
     let mut tags = Vec::new();
     if matches!(reference, Reference::Tag(_)) {
         return Ok(tags);
@@ -167,7 +168,7 @@ mod tests {
     fn tags_of_the_query_are_distinct_bounded_and_only_beside_a_digest() {
         let digest = Reference::Digest(Digest::Sha256([0; 32]));
         let read = |reference: &Reference, text: &str| {
-            tags(reference, &query::Query::parse(text)).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>())
+            tags(reference, &Query::parse(text)).map(|tags| tags.iter().map(Tag::to_string).collect::<Vec<_>>())
         };
         assert_eq!(read(&digest, "tag=a&tag=b&tag=a").ok(), Some(vec!["a".to_owned(), "b".to_owned()]));
         let tag = Reference::Tag(Tag::parse("t").expect("valid"));

@@ -14,7 +14,6 @@ mod headers;
 pub mod listen;
 mod manifests;
 mod paging;
-mod query;
 mod referrers;
 mod refused;
 mod route;
@@ -27,6 +26,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use domain::RepositoryName;
+use domain::path::{self, Path, Resource};
+use domain::query::Query;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use metadata::handle::Origin;
@@ -39,8 +40,6 @@ pub use listen::serve;
 
 use body::{Guarded, RequestBody};
 use error::{Code, Failure};
-use query::Query;
-use route::{Path, Resource};
 
 /// Limits of the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +183,9 @@ fn mark(response: &mut Response<Body>) {
 }
 
 async fn answer(door: &Arc<Door>, parts: Parts, body: RequestBody) -> Result<Response<Body>, Failure> {
-    let Some(path) = route::parse(parts.uri.path()) else { return Err(Failure::not_found(parts.uri.path())) };
+    let Some(path) = path::parse(parts.uri.path()) else { return Err(Failure::not_found(parts.uri.path())) };
     let Path { name, resource } = path;
-    let allowed = resource.methods();
+    let allowed = route::methods(&resource);
     if !allowed.contains(&parts.method) {
         return Err(Failure::wrong_method(&parts.method, allowed));
     }

@@ -1,36 +1,19 @@
 //! Pages of lists: `n`, `last`, and the `Link` to the next page.
 
 use domain::Revision;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use domain::query::{Query, escape, rows};
 use registry::Asked;
 use registry::listing::PageOf;
 
 use super::error::{Code, Failure};
-use super::query::Query;
-
-/// What need not be escaped in a query value.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// A value for a query.
-pub(super) fn escape(text: &str) -> String {
-    utf8_percent_encode(text, PLAIN).to_string()
-}
 
 /// Which page is asked for.
 pub(super) fn page(query: &Query) -> Result<PageOf, Failure> {
     let rows = match query.get("n") {
         None => None,
-        Some(text) => Some(count(text)?),
+        Some(text) => Some(rows(text).ok_or_else(|| Failure::bad(Code::Unsupported, "n is not a number of rows"))?),
     };
     Ok(PageOf { rows, last: query.get("last").map(str::to_owned) })
-}
-
-fn count(text: &str) -> Result<usize, Failure> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Failure::bad(Code::Unsupported, "n is not a number of rows"));
-    }
-    // What does not fit is more than a page holds anyway.
-    Ok(text.parse().unwrap_or(usize::MAX))
 }
 
 /// The revision that the page before showed: this one must not show less. Set by us, so nonsense is ignored.

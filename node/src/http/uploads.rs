@@ -1,10 +1,10 @@
 //! Upload sessions: begin, append, look, close, cancel; mounts, and whole blobs in one request.
 
 use axum::body::Body;
+use domain::content_range::{self, Chunk};
 use domain::{Algorithm, Digest, RepositoryName};
 use http::response::Builder;
 use http::{Method, Response, StatusCode, header};
-use registry::content_range::{self, Chunk};
 use registry::upload::{Closing, Error, Mounted, Recorded, Session};
 
 use super::body::RequestBody;

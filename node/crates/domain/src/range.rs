@@ -34,16 +34,22 @@ pub enum Requested {
 /// Most ranges of one request that are honoured; with more the whole is served.
 pub const RANGES_MAX: usize = 128;
 
+/// What may stand around a value and the elements of a list. Source: RFC 9110 §5.6.3.
+const SPACES: [char; 2] = [' ', '\t'];
+
 /// Reads a `Range` header value against a size.
 ///
 /// A syntactically bad header and other units are ignored (the whole is served), as RFC 9110 asks; a reversed range
 /// such as `500-0` is answered as unsatisfiable, as the conformance rows (G2) ask.
 pub fn parse_range(header: &str, size: u64) -> Requested {
-    let Some(list) = header.trim().strip_prefix("bytes=") else { return Requested::Whole };
+    let Some((unit, list)) = header.trim_matches(SPACES).split_once('=') else { return Requested::Whole };
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Requested::Whole;
+    }
     let mut ranges = Vec::new();
     let mut seen = 0;
     for part in list.split(',') {
-        let part = part.trim();
+        let part = part.trim_matches(SPACES);
         if part.is_empty() {
             continue;
         }
@@ -106,6 +112,9 @@ mod tests {
     #[test]
     fn odd_headers() {
         assert_eq!(parse_range("items=0-1", 10), Requested::Whole);
+        assert_eq!(parse_range("\tBytes=0-1 ", 10), one(0, 2));
+        assert_eq!(parse_range("bytes =0-1", 10), Requested::Whole);
+        assert_eq!(parse_range("bytes=\u{a0}0-1", 10), Requested::Whole);
         assert_eq!(parse_range("bytes=a-b", 10), Requested::Whole);
         assert_eq!(parse_range("bytes=", 10), Requested::Whole);
         assert_eq!(parse_range("bytes=-0", 10), Requested::Unsatisfiable);

@@ -5,7 +5,6 @@
 //! and the turns of requests at one session; names live in `metadata`, bytes in `blobs`, copies in `replication`.
 
 pub mod blob;
-pub mod content_range;
 pub mod fault;
 pub mod handle;
 pub mod history;

@@ -9,12 +9,12 @@ use metadata::command::Command;
 use metadata::handle::{Origin, ProposeError};
 use runtime::clock;
 
-use crate::content_range::Chunk;
 use crate::fault::{self, ReadFault, WriteFault};
 use crate::handle::Handle;
 use crate::session_id::SessionId;
 use crate::turns::Turn;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
+use domain::content_range::Chunk;
 
 /// Longest wait of a closing PUT for the request before it: the same PUT, which may still be hashing or recording. A node
 /// that passes one on hears of it before it calls this one stalled.

@@ -20,12 +20,12 @@ use proto::sessions::{BodyPart, Broken, End, SessionReply, body_part};
 use runtime::clock;
 use tonic::transport::Channel;
 
-use crate::content_range::Chunk;
 use crate::fault::WriteFault;
 use crate::handle::Handle;
 use crate::session_id::SessionId;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions};
 use crate::wire::{self, Answer, Opening};
+use domain::content_range::Chunk;
 
 /// Bytes of a message. Larger chunks of a body are split.
 const MESSAGE_BYTES: usize = domain::limits::BULK_MESSAGE_BYTES;

@@ -5,7 +5,7 @@
 //! asking anybody. It never holds a boot or an offset: clients keep and reorder what a Location says (ground.md §1).
 
 use blobs::handle::SessionKey;
-use domain::digest::{decode_hex, encode_hex};
+use domain::upload_id::{UploadId, uuid};
 use domain::{NodeId, RepositoryName};
 use ring::hmac;
 
@@ -37,24 +37,15 @@ impl Mint {
     /// The text of an id.
     pub(crate) fn write(&self, id: SessionId, repository: &RepositoryName) -> String {
         let tag = hmac::sign(&self.key, &message(id, repository));
-        format!("{}.{}.{}", id.uuid(), id.node, encode_hex(tag.as_ref()))
+        let mac = tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes");
+        UploadId { session: id.key.0, node: id.node, mac }.to_string()
     }
 
     /// Reads and verifies an id.
     pub(crate) fn read(&self, text: &str, repository: &RepositoryName) -> Result<SessionId, Invalid> {
-        let mut parts = text.split('.');
-        let (Some(uuid), Some(node), Some(mac), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(Invalid);
-        };
-        let key = read_uuid(uuid).ok_or(Invalid)?;
-        let number: u64 = node.parse().map_err(|_| Invalid)?;
-        // One session has one spelling: no `+1`, no `01`.
-        if number.to_string() != node {
-            return Err(Invalid);
-        }
-        let id = SessionId { key: SessionKey(key), node: NodeId(number) };
-        let tag: [u8; 32] = decode_hex(mac).ok_or(Invalid)?;
-        hmac::verify(&self.key, &message(id, repository), &tag).map_err(|_| Invalid)?;
+        let UploadId { session, node, mac } = UploadId::parse(text).map_err(|_| Invalid)?;
+        let id = SessionId { key: SessionKey(session), node };
+        hmac::verify(&self.key, &message(id, repository), &mac).map_err(|_| Invalid)?;
         Ok(id)
     }
 }
@@ -62,8 +53,7 @@ impl Mint {
 impl SessionId {
     /// The session's UUID, for `Docker-Upload-UUID` and logs.
     pub fn uuid(&self) -> String {
-        let hex = encode_hex(&self.key.0);
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        uuid(&self.key.0)
     }
 }
 
@@ -73,14 +63,6 @@ fn message(id: SessionId, repository: &RepositoryName) -> Vec<u8> {
     message.extend_from_slice(&id.node.0.to_be_bytes());
     message.extend_from_slice(repository.as_str().as_bytes());
     message
-}
-
-fn read_uuid(text: &str) -> Option<[u8; 16]> {
-    let lengths = text.split('-').map(str::len);
-    if !lengths.eq([8, 4, 4, 4, 12]) {
-        return None;
-    }
-    decode_hex(&text.replace('-', ""))
 }
 
 #[cfg(test)]

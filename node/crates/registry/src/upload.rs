@@ -12,7 +12,6 @@ use metadata::handle::{Demand, Origin};
 use metadata::outcome::Refusal;
 
 use crate::blob;
-use crate::content_range::Chunk;
 use crate::fault::{self, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
 use crate::local::Local;
@@ -20,6 +19,7 @@ use crate::network::Remote;
 use crate::pins;
 use crate::read::Asked;
 use crate::session_id::SessionId;
+use domain::content_range::Chunk;
 
 /// A request's body as a stream.
 pub type Body = ByteStream<BodyError>;

@@ -4,9 +4,9 @@ use blobs::handle::SessionKey;
 use domain::{Digest, RegionName, RepositoryName, Revision};
 use proto::sessions::{self as wire, failure::Failure as Kind, session_reply::Reply};
 
-use crate::content_range::Chunk;
 use crate::fault::{ReadFault, Unavailable, WriteFault};
 use crate::upload::{Error, Recorded, WrongDigest};
+use domain::content_range::Chunk;
 
 /// A peer sent what no node of ours sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! `Content-Range` of upload chunks: `FIRST-LAST`, both inclusive, digits alone.
 
+use crate::digest::clip;
+
 /// Where a chunk says it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -21,7 +23,7 @@ pub struct Error {
 ///
 /// Source: OCI distribution-spec, "Pushing a blob in chunks": `^[0-9]+-[0-9]+$`.
 pub fn parse(text: &str) -> Result<Chunk, Error> {
-    let bad = || Error { text: text.chars().take(80).collect() };
+    let bad = || Error { text: clip(text) };
     let number = |digits: &str| {
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| digits.parse::<u64>().ok()).flatten()
