@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
 use crate::Digest;
@@ -85,7 +86,7 @@ pub enum Error {
     /// `schemaVersion` is not 2.
     #[error("schemaVersion is {given}, only 2 is supported")]
     SchemaVersion {
-        /// What was given; "missing" when absent.
+        /// The number given, or what is there instead.
         given: String,
     },
     /// A field that its type requires is absent.
@@ -138,24 +139,25 @@ pub fn parse(body: &[u8], content_type: Option<&str>) -> Result<Manifest, Error>
     if let Some(header) = &header {
         known_type(header)?;
     }
-    let document: Document = serde_json::from_slice(body).map_err(json_error)?;
-    match &document.schema_version {
-        Some(serde_json::Value::Number(number)) if number.as_u64() == Some(2) => {}
-        Some(serde_json::Value::Number(number)) if number.as_u64() == Some(1) => return Err(Error::Schema1),
-        Some(other) => return Err(Error::SchemaVersion { given: clip(&other.to_string()) }),
+    let Object(document) = serde_json::from_slice::<Object<Document>>(body).map_err(json_error)?;
+    match document.schema_version {
+        Some(SchemaVersion(Ok(2))) => {}
+        Some(SchemaVersion(Ok(1))) => return Err(Error::Schema1),
+        Some(SchemaVersion(Ok(other))) => return Err(Error::SchemaVersion { given: other.to_string() }),
+        Some(SchemaVersion(Err(what))) => return Err(Error::SchemaVersion { given: what.to_owned() }),
         None => return Err(Error::SchemaVersion { given: "missing".to_owned() }),
     }
     let media_type = decide_type(header, document.media_type.as_deref())?;
     let is_index = matches!(media_type, OCI_INDEX | DOCKER_LIST);
     document.check_shape(media_type, is_index)?;
-    let subject = document.subject.as_ref().map(|subject| Digest::parse(&subject.digest)).transpose()?;
+    let subject = document.subject.as_ref().map(|Object(subject)| Digest::parse(&subject.digest)).transpose()?;
     let named = document.artifact_type.filter(|text| !text.is_empty());
-    let config_type = document.config.as_ref().and_then(|config| config.media_type.clone());
+    let config_type = document.config.as_ref().and_then(|Object(config)| config.media_type.clone());
     let artifact_type = named.or(config_type.filter(|text| !is_index && !text.is_empty()));
     let children = if is_index {
         children_of(&document.manifests.items, true)?
     } else {
-        let named: Vec<Descriptor> = document.config.into_iter().chain(document.layers.items).collect();
+        let named: Vec<Object<Descriptor>> = document.config.into_iter().chain(document.layers.items).collect();
         children_of(&named, false)?
     };
     let annotations = document.annotations.unwrap_or_default().into_iter().collect();
@@ -164,8 +166,8 @@ pub fn parse(body: &[u8], content_type: Option<&str>) -> Result<Manifest, Error>
 
 /// The entries of an index, for referrers stored under a fallback tag. Empty for anything that is not an index.
 pub fn index_entries(body: &[u8]) -> Vec<Entry> {
-    let Ok(document) = serde_json::from_slice::<FallbackIndex>(body) else { return Vec::new() };
-    let to_entry = |listed: Listed| {
+    let Ok(Object(document)) = serde_json::from_slice::<Object<FallbackIndex>>(body) else { return Vec::new() };
+    let to_entry = |Object(listed): Object<Listed>| {
         Some(Entry {
             digest: Digest::parse(&listed.digest).ok()?,
             media_type: listed.media_type?,
@@ -179,7 +181,7 @@ pub fn index_entries(body: &[u8]) -> Vec<Entry> {
 
 /// A media type without parameters, in lower case.
 pub fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    content_type.split(';').next().unwrap_or_default().trim_matches([' ', '\t']).to_ascii_lowercase()
 }
 
 fn known_type(text: &str) -> Result<&'static str, Error> {
@@ -205,10 +207,10 @@ fn json_error(error: serde_json::Error) -> Error {
     Error::Json { detail: error.to_string().chars().take(200).collect() }
 }
 
-fn children_of(descriptors: &[Descriptor], may_be_manifest: bool) -> Result<Vec<Child>, Error> {
+fn children_of(descriptors: &[Object<Descriptor>], may_be_manifest: bool) -> Result<Vec<Child>, Error> {
     let mut children: Vec<Child> = Vec::with_capacity(descriptors.len());
     let mut places: HashMap<Digest, usize> = HashMap::with_capacity(descriptors.len());
-    for descriptor in descriptors {
+    for Object(descriptor) in descriptors {
         let digest = Digest::parse(&descriptor.digest)?;
         let exempt = !may_be_manifest
             && descriptor.urls.as_ref().is_some_and(|urls| !urls.items.is_empty())
@@ -226,20 +228,93 @@ fn children_of(descriptors: &[Descriptor], may_be_manifest: bool) -> Result<Vec<
     Ok(children)
 }
 
+/// A JSON object. What is derived would also take an array of the fields' values in their order, which no other reader
+/// of manifests understands.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(std::marker::PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(std::marker::PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+/// A `schemaVersion`, or what it is instead of a number. Nothing of it is kept: it may be as large as the body.
+struct SchemaVersion(Result<u64, &'static str>);
+
+impl<'de> Deserialize<'de> for SchemaVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SchemaVersionVisitor)
+    }
+}
+
+struct SchemaVersionVisitor;
+
+impl<'de> Visitor<'de> for SchemaVersionVisitor {
+    type Value = SchemaVersion;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a schema version")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<SchemaVersion, E> {
+        Ok(SchemaVersion(Ok(number)))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SchemaVersion, E> {
+        Ok(SchemaVersion(Err("a negative number")))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<SchemaVersion, E> {
+        Ok(SchemaVersion(Err("a fraction or a large number")))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<SchemaVersion, E> {
+        Ok(SchemaVersion(Err("true or false")))
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<SchemaVersion, E> {
+        Ok(SchemaVersion(Err("a text")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SchemaVersion, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(SchemaVersion(Err("an array")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<SchemaVersion, A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(SchemaVersion(Err("an object")))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    schema_version: Option<serde_json::Value>,
+    schema_version: Option<SchemaVersion>,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
     #[serde(default)]
-    layers: List<Descriptor>,
+    layers: List<Object<Descriptor>>,
     #[serde(default)]
-    manifests: List<Descriptor>,
+    manifests: List<Object<Descriptor>>,
     #[serde(default)]
     fs_layers: Option<IgnoredAny>,
-    subject: Option<Descriptor>,
+    subject: Option<Object<Descriptor>>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -280,7 +355,7 @@ struct Descriptor {
 #[derive(Deserialize)]
 struct FallbackIndex {
     #[serde(default)]
-    manifests: List<Listed>,
+    manifests: List<Object<Listed>>,
 }
 
 #[derive(Deserialize)]

@@ -98,6 +98,33 @@ fn malformed_documents_are_refused() {
 }
 
 #[test]
+fn values_without_names_are_no_descriptor() {
+    let unnamed = format!(r#"[null,"{B}",1,null]"#);
+    assert!(matches!(read(&image("", &format!("[{unnamed}]")), OCI_MANIFEST), Err(Error::Json { .. })));
+    assert!(matches!(read(&image(&format!(r#","subject":{unnamed}"#), "[]"), OCI_MANIFEST), Err(Error::Json { .. })));
+    assert!(matches!(read("[2,null,null,null,null,[],null,null,null]", OCI_INDEX), Err(Error::Json { .. })));
+    assert!(index_entries(format!(r#"{{"manifests":[["m","{B}",5,null,null]]}}"#).as_bytes()).is_empty());
+    assert!(index_entries(format!(r#"[[{{"mediaType":"m","digest":"{B}","size":5}}]]"#).as_bytes()).is_empty());
+}
+
+#[test]
+fn a_schema_version_that_is_no_number_is_named_and_not_kept() {
+    for (value, given) in [
+        ("3", "3"),
+        ("-2", "a negative number"),
+        ("2.0", "a fraction or a large number"),
+        ("true", "true or false"),
+        ("\"2\"", "a text"),
+        ("[[2],{}]", "an array"),
+        ("{\"2\":{\"2\":[]}}", "an object"),
+        ("null", "missing"),
+    ] {
+        let body = format!(r#"{{"schemaVersion":{value},"manifests":[]}}"#);
+        assert_eq!(read(&body, OCI_INDEX), Err(Error::SchemaVersion { given: given.to_owned() }), "{value}");
+    }
+}
+
+#[test]
 fn go_writes_null_for_an_empty_list() {
     assert!(read(&image("", "null"), OCI_MANIFEST).is_ok());
     assert!(read(r#"{"schemaVersion":2,"manifests":null}"#, OCI_INDEX).is_ok());
