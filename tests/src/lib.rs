@@ -10,6 +10,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod content;
+pub mod fuzz;
 pub mod history;
 pub mod image;
 pub mod logs;

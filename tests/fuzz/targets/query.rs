@@ -1,0 +1,4 @@
+//! Fuzzes `checks::query`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::query::check(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes `checks::range`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::range::check(bytes));
