@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::Method;
-use tests::client::{Ask, Client};
+use http::{Method, StatusCode};
+use tests::client::{Ask, Client, Payload};
 use tests::cluster::{Cluster, Options, PATIENCE};
 use tests::content::{Content, PIECE};
 use tests::image::Blob;
-use tests::registry::Trouble;
+use tests::registry::{Registry, Trouble};
 use tests::scale;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -143,6 +143,51 @@ async fn a_fetch_through_with_a_client_that_reads_one_megabyte_a_second() {
     cluster.await_quiet(Duration::from_secs(600)).await;
     assert_flat(&rises(&cluster, &idle, "slow reader"), "a slow reader of a fetch-through");
     drop(open);
+    cluster.finish().await;
+}
+
+/// One of many uploads whose session another region owns: its body goes over the slow link.
+async fn pass_on(owner: Registry, here: Registry, content: Content) -> Result<(), Trouble> {
+    let location = owner.begin("team/app").await?;
+    let body =
+        Ask::new(Method::PATCH, location).payload(Payload::Generated(content.clone())).within(Duration::from_secs(300));
+    let location = here.expect(body, StatusCode::ACCEPTED).await?.header("location").to_owned();
+    here.finish(&location, content.digest(), Payload::Empty).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_passed_on_over_a_slow_link() {
+    let seed = scale::seed("show05 passed on");
+    let mut cluster = Cluster::start(3, Options::meshed()).await;
+    for region in 0..2 {
+        let first = Blob::Generated(Content::new(seed + region as u64, PIECE));
+        cluster.at(region).push_blob("team/app", &first).await.expect("a healthy region takes a blob");
+    }
+    cluster.await_quiet(PATIENCE).await;
+    // Each connection of the owner takes a sixteenth of what its clients have for it.
+    cluster.mesh.as_mut().expect("meshed").slow_down(0, 8 * PIECE);
+    let waiting = cluster.at(0).begin("team/app").await.expect("a session that nobody writes to");
+    let idle = idle(&cluster);
+    let mut uploads = JoinSet::new();
+    for number in 0..16 {
+        let content = Content::new(seed + 2 + number, scale::scaled(8, 32) * PIECE + 17);
+        uploads.spawn(pass_on(cluster.at(0), cluster.at(1), content));
+    }
+    // What is short is not held up behind what is long, though both go to the same node.
+    let mut asked = 0;
+    while !uploads.is_empty() {
+        let status = Ask::new(Method::GET, waiting.as_str());
+        cluster.at(1).expect(status, StatusCode::NO_CONTENT).await.expect("the session answers through the slow link");
+        asked += 1;
+        while let Some(done) = uploads.try_join_next() {
+            done.expect("an upload does not panic").expect("a slow link is no fault");
+        }
+    }
+    println!("a session's status was asked {asked} times meanwhile");
+    assert!(asked > 1, "the uploads were over before anything was asked");
+    assert_flat(&rises(&cluster, &idle, "16 uploads passed on"), "16 uploads passed on over a slow link");
+    cluster.at(1).expect(Ask::new(Method::DELETE, waiting), StatusCode::NO_CONTENT).await.expect("it is cancelled");
+    cluster.await_quiet(Duration::from_secs(600)).await;
     cluster.finish().await;
 }
 
