@@ -3,6 +3,7 @@
 
 use domain::content_range::{self, Chunk};
 use domain::entity_tag;
+use domain::limits::MANIFEST_CHILDREN_MAX;
 use domain::manifest::{self, Child, Manifest};
 use domain::path::{self, Resource};
 use domain::query::{Query, escape};
@@ -21,8 +22,10 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     let piece = prop_oneof![
         3 => "[-a-zA-Z0-9_.:/%,=&*+ \"\\\\{}\\[\\]\n\t]{0,3}",
         1 => "\\PC{0,2}",
-        1 => prop::sample::select(vec!["18446744073709551615", "18446744073709551616", "uploads", "%2F", "null", "W/"])
-            .prop_map(str::to_owned),
+        2 => prop::sample::select(vec![
+            "F", "_", "___", "-_", "._", "sha256:", "18446744073709551615", "18446744073709551616", "uploads", "%2F", "null", "W/",
+        ])
+        .prop_map(str::to_owned),
     ];
     prop::collection::vec((any::<Index>(), 0..4usize, piece), 0..4)
 }
@@ -322,5 +325,23 @@ proptest! {
         let place = pointers.swap_remove(at.index(pointers.len()));
         *body.pointer_mut(&place).expect("it was found there") = serde_json::from_str(value).expect("JSON");
         fuzz::manifest::check(format!("{}\n{body}", made.content_type).as_bytes());
+    }
+}
+
+#[test]
+fn the_number_of_children_is_bounded() {
+    let descriptor = |at: usize| format!("{{\"digest\":\"sha256:{at:064x}\",\"size\":{at}}}");
+    for count in MANIFEST_CHILDREN_MAX - 1..=MANIFEST_CHILDREN_MAX + 1 {
+        let listed: Vec<String> = (1..=count).map(descriptor).collect();
+        let listed = listed.join(",");
+        let index = format!("{{\"schemaVersion\":2,\"manifests\":[{listed}]}}");
+        let image = format!("{{\"schemaVersion\":2,\"config\":{},\"layers\":[{listed}]}}", descriptor(0));
+        for (content_type, body, children) in
+            [(media_type::OCI_INDEX, index, count), (media_type::OCI_MANIFEST, image, count + 1)]
+        {
+            let read = manifest::parse(body.as_bytes(), Some(content_type));
+            assert_eq!(read.is_ok(), children <= MANIFEST_CHILDREN_MAX, "{children} children of {content_type}");
+            fuzz::manifest::check(format!("{content_type}\n{body}").as_bytes());
+        }
     }
 }
