@@ -381,6 +381,25 @@ fn a_read_waits_for_the_revision_it_asks_for() {
 }
 
 #[test]
+fn what_is_not_there_needs_a_proof_even_locally() {
+    let list = |rows, tags: &[&str]| {
+        let mut book = Book::prepared();
+        book.add(untag("a"), done(202, 6));
+        book.add(untag("b"), done(202, 7));
+        book.add(put("m1", &["a"]), done(201, 8));
+        let question = Question::Tags { rows: Some(rows), last: None, walk: 0 };
+        book.add(read_as(question, Demand::Local), lists(tags, false, 7));
+        book
+    };
+    list(9, &[]).fails("it shows an old state");
+    assert_eq!(list(0, &[]).passes().exact, 1, "a page of no rows says nothing");
+    let mut book = Book::prepared();
+    book.add(put("m2", &["c"]), done(201, 6));
+    book.add(read_as(Question::Tag("c".into()), Demand::Local), code(404, "MANIFEST_UNKNOWN"));
+    book.fails("no state in between explains it");
+}
+
+#[test]
 fn mounts_follow_what_is_linked() {
     let mut book = Book::prepared();
     book.add(mount(Some("base"), "c1"), done(201, 6));

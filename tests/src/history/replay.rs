@@ -92,12 +92,14 @@ pub(super) fn replay(
     replay.found
 }
 
-/// Whether a read may show a state that is older than what others were told of before.
+/// Whether a read may show a state that is older than what others were told of before. What is not there needs a proof.
 fn may_be_older(request: &Request, answer: &Answer) -> bool {
     let Request::Read(read) = request else { return false };
-    let is_empty = match &answer.said {
-        Said::Tags { tags, .. } => tags.is_empty(),
-        Said::Referrers(digests) => digests.is_empty(),
+    let is_negative = match (&answer.said, &read.question) {
+        // A page of no rows says nothing of what is there.
+        (Said::Tags { .. }, Question::Tags { rows: Some(0), .. }) => false,
+        (Said::Tags { tags, .. }, _) => tags.is_empty(),
+        (Said::Referrers(digests), _) => digests.is_empty(),
         _ => answer.status != 200,
     };
     let needs_no_proof = match (read.demand, &read.question) {
@@ -105,7 +107,7 @@ fn may_be_older(request: &Request, answer: &Answer) -> bool {
         (Demand::Local, _) | (Demand::Usual, Question::GetBlob(_)) => true,
         (Demand::Usual, _) => answer.is_stale,
     };
-    needs_no_proof && !is_empty
+    needs_no_proof && !is_negative
 }
 
 /// Whether an answer says what is expected. An error without a body (HEAD) says its status alone.

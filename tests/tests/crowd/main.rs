@@ -134,6 +134,7 @@ async fn one_order_explains_what_many_clients_see_in_one_repository() {
     print!("{}", record.table());
     let [refused, busy, unknown] = ["503", "429", "504"].map(|status| record.total(status));
     println!("503: {refused}, 429: {busy}, 504: {unknown}, marked stale: {}", record.stale());
+    print!("{}", record.refusals());
 
     look(&cluster, &record, &stock).await;
     assert_explained(&record, &stock);

@@ -21,6 +21,8 @@ pub(crate) struct Record {
     events: Mutex<Vec<Event>>,
     told: Mutex<BTreeMap<&'static str, BTreeMap<String, usize>>>,
     wrong: Mutex<Vec<String>>,
+    /// Why requests were refused for now, and how often.
+    refusals: Mutex<BTreeMap<String, usize>>,
     /// Upload sessions that were opened and neither closed nor cancelled.
     sessions: Mutex<BTreeSet<String>>,
     stale: AtomicU64,
@@ -70,6 +72,11 @@ impl Record {
         lock(&self.wrong).clone()
     }
 
+    /// What clients were told that were refused for now, a line a reason.
+    pub(crate) fn refusals(&self) -> String {
+        lock(&self.refusals).iter().map(|(why, count)| format!("  {count} times {why}\n")).collect()
+    }
+
     /// Sessions that clients left open.
     pub(crate) fn sessions(&self) -> BTreeSet<String> {
         lock(&self.sessions).clone()
@@ -103,6 +110,10 @@ impl Record {
             Ok(answer) => {
                 if let Err(why) = check_form(&answer, is_head) {
                     self.complain(format!("{words}: {} {}: {why}", answer.status, answer.text()));
+                }
+                if [503, 429, 504].contains(&answer.status.as_u16()) {
+                    let why = format!("{kind}: {} {}", answer.status.as_u16(), message(&answer));
+                    *lock(&self.refusals).entry(why).or_default() += 1;
                 }
                 self.follow_session(kind, &answer);
                 Some(answer)
@@ -168,6 +179,12 @@ impl Record {
         lock(&self.events).push(Event { client, start, end, node, request, outcome });
         answered
     }
+}
+
+/// What an error says for people.
+fn message(answer: &Answered) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    body["errors"][0]["message"].as_str().unwrap_or("without words").to_owned()
 }
 
 /// What every answer must look like, and which of the server's errors are documented.
