@@ -60,8 +60,10 @@ impl Actor {
         self.pick(&stock.tags)
     }
 
+    /// Every other time one that nothing keeps from being deleted.
     fn blob(&mut self) -> usize {
-        self.below(self.stock.blobs.len())
+        let stock = self.stock.clone();
+        if self.one_in(2) { self.pick(&stock.loose) } else { self.below(stock.blobs.len()) }
     }
 
     fn blob_digest(&mut self) -> Name {
@@ -101,17 +103,18 @@ impl Actor {
                 let path = format!("/v2/{repository}/manifests/{tag}");
                 self.write(Request::DeleteTag { repository, tag }, Ask::new(Method::DELETE, path)).await;
             }
-            53..57 => {
+            53..58 => {
                 let digest = self.manifest_digest();
                 let path = format!("/v2/{repository}/manifests/{digest}");
                 self.write(Request::DeleteManifest { repository, digest }, Ask::new(Method::DELETE, path)).await;
             }
-            57..64 => {
-                let digest = self.blob_digest();
+            58..65 => {
+                let (digest, stock) = (self.blob_digest(), self.stock.clone());
+                let repository = if self.one_in(2) { self.pick(&stock.repositories) } else { repository };
                 let path = format!("/v2/{repository}/blobs/{digest}");
                 self.write(Request::DeleteBlob { repository, digest }, Ask::new(Method::DELETE, path)).await;
             }
-            64..72 => self.list(&repository).await,
+            65..72 => self.list(&repository).await,
             72..80 => self.read_tag(&repository).await,
             80..85 => self.read_manifest(&repository).await,
             85..92 => self.read_blob(&repository).await,
@@ -121,10 +124,38 @@ impl Actor {
     }
 
     async fn write(&mut self, request: Request, ask: Ask) -> Option<Answered> {
-        let answer = self.record.ask((self.number, &self.http), &self.stock, request, ask).await;
+        let answer = self.record.ask((self.number, &self.http), &self.stock, request.clone(), ask).await;
         let revision = answer.as_ref().and_then(|answer| answer.header("longshore-revision").parse().ok());
-        self.written = revision.or(self.written);
+        if let Some(revision) = revision {
+            self.written = Some(revision);
+            if self.one_in(3) {
+                self.read_own_write(&request, revision).await;
+            }
+        }
         answer
+    }
+
+    /// Reads what was just written, in the next region and without a proof: only the revision sees to it that it shows.
+    async fn read_own_write(&mut self, written: &Request, revision: u64) {
+        let (repository, question, path) = match written {
+            Request::PutManifest(Put { repository, tags, .. }) if !tags.is_empty() => {
+                (repository, Question::Tag(tags[0].clone()), format!("manifests/{}", tags[0]))
+            }
+            Request::DeleteTag { repository, tag } => {
+                (repository, Question::Tag(tag.clone()), format!("manifests/{tag}"))
+            }
+            Request::PutManifest(Put { repository, digest, .. }) | Request::DeleteManifest { repository, digest } => {
+                (repository, Question::Manifest(digest.clone()), format!("manifests/{digest}"))
+            }
+            Request::PushBlob { repository, digest }
+            | Request::MountBlob { repository, digest, .. }
+            | Request::DeleteBlob { repository, digest } => {
+                (repository, Question::GetBlob(digest.clone()), format!("blobs/{digest}"))
+            }
+            Request::Read(_) => return,
+        };
+        let ask = Ask::new(Method::GET, format!("/v2/{repository}/{path}"));
+        self.read_as(repository, question, ask, Demand::Local, Some(revision)).await;
     }
 
     async fn read(&mut self, repository: &Name, question: Question, ask: Ask) -> Option<Answered> {
@@ -156,7 +187,7 @@ impl Actor {
     fn demand(&mut self) -> (Demand, Option<u64>) {
         let demand = match self.random.below(8) {
             0 => Demand::Strict,
-            1 => Demand::Local,
+            1 | 2 => Demand::Local,
             _ => Demand::Usual,
         };
         (demand, if self.one_in(4) { self.written } else { None })
@@ -217,7 +248,7 @@ impl Actor {
         if let Some(answer) = self.write(request, ask).await
             && answer.status == StatusCode::CREATED
         {
-            self.record.ended(&location);
+            self.record.closed(&location, &answer);
         }
     }
 
@@ -244,7 +275,7 @@ impl Actor {
         let answer = self.record.step(&self.http, "cancel upload", Ask::new(Method::DELETE, location)).await;
         // Where the session is gone there is nothing left of it.
         if answer.is_some_and(|answer| [204, 404].contains(&answer.status.as_u16())) {
-            self.record.ended(location);
+            self.record.cancelled(location);
         }
     }
 
@@ -273,8 +304,8 @@ impl Actor {
                 let request = Request::PushBlob { repository: repository.clone(), digest: digest.clone() };
                 let ask = Ask::new(Method::PUT, with_digest(&location, &digest));
                 let closed = self.write(request, ask.payload(Payload::Given(blob.bytes.clone()))).await;
-                if closed.is_some_and(|answer| answer.status == StatusCode::CREATED) {
-                    self.record.ended(&location);
+                if let Some(answer) = closed.filter(|answer| answer.status == StatusCode::CREATED) {
+                    self.record.closed(&location, &answer);
                 }
             }
             None => self.cancel(&location).await,
@@ -389,8 +420,10 @@ impl Actor {
                 joint = '&';
             }
         }
-        loop {
-            let (demand, min) = self.demand();
+        // A whole walk without proofs is held together by the revisions in its links alone.
+        let (demand, min) = if self.one_in(2) { (Demand::Local, None) } else { self.demand() };
+        // Each page goes on behind the one before, so there are no more of them than tags.
+        for _ in 0..=self.stock.tags.len() {
             let question = Question::Tags { rows, last: last.take(), walk };
             let answer = self.read_as(repository, question, Ask::new(Method::GET, &path), demand, min).await;
             let Some(next) = answer.as_ref().and_then(|answer| next(answer.header("link"))) else { return };
@@ -402,6 +435,7 @@ impl Actor {
             rows = value("n").and_then(|text| text.parse().ok());
             last = value("last").map(Name::from);
         }
+        self.record.complain(format!("a walk through a list of {} tags does not end: {path}", self.stock.tags.len()));
     }
 
     fn look(&mut self) -> Method {

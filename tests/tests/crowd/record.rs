@@ -25,7 +25,16 @@ pub(crate) struct Record {
     refusals: Mutex<BTreeMap<String, usize>>,
     /// Upload sessions that were opened and neither closed nor cancelled.
     sessions: Mutex<BTreeSet<String>>,
+    /// Sessions that were closed through a region that does not own them.
+    passed_on: Mutex<BTreeSet<String>>,
     stale: AtomicU64,
+}
+
+/// The UUID of a session, and the node that owns it.
+fn session(location: &str) -> (&str, &str) {
+    let id = location.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let mut parts = id.split('.');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,6 +91,11 @@ impl Record {
         lock(&self.sessions).clone()
     }
 
+    /// Sessions that were closed through a region that does not own them.
+    pub(crate) fn passed_on(&self) -> BTreeSet<String> {
+        lock(&self.passed_on).clone()
+    }
+
     /// How often each kind of request was answered how, a line a kind.
     pub(crate) fn table(&self) -> String {
         let line = |(kind, told): (&&str, &BTreeMap<String, usize>)| {
@@ -91,7 +105,8 @@ impl Record {
         lock(&self.told).iter().map(line).collect()
     }
 
-    fn complain(&self, what: String) {
+    /// Remembers something that no registry in good health does.
+    pub(crate) fn complain(&self, what: String) {
         lock(&self.wrong).push(what);
     }
 
@@ -135,10 +150,19 @@ impl Record {
         }
     }
 
-    /// A session that its client closed or cancelled with success.
-    pub(crate) fn ended(&self, location: &str) {
-        let id = location.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        lock(&self.sessions).remove(id.split('.').next().unwrap_or_default());
+    /// A session that its client cancelled.
+    pub(crate) fn cancelled(&self, location: &str) {
+        lock(&self.sessions).remove(session(location).0);
+    }
+
+    /// A session that its client closed with success. A region that does not own it says so of a blob that is linked
+    /// already, also when the owner is silent: then the owner keeps the session until it expires.
+    pub(crate) fn closed(&self, location: &str, answer: &Answered) {
+        let (uuid, owner) = session(location);
+        lock(&self.sessions).remove(uuid);
+        if answer.header("longshore-node") != owner {
+            lock(&self.passed_on).insert(uuid.to_owned());
+        }
     }
 
     /// Sends a request that the history is made of, and remembers it.

@@ -17,6 +17,8 @@ const TYPES: [&str; 2] = ["application/vnd.example.sbom", "application/vnd.examp
 /// Unit: bytes.
 const LAYERS: [u64; 8] = [1, 37, 512, 4096, 9000, 20_000, 70_000, 150_000];
 const IMAGES: u64 = 6;
+/// Blobs that no manifest names, so that they come and go.
+const LOOSE: u64 = 3;
 
 /// A blob to push.
 pub(crate) struct Bytestring {
@@ -39,6 +41,8 @@ pub(crate) struct Stock {
     pub(crate) tags: Vec<Name>,
     pub(crate) types: Vec<Name>,
     pub(crate) blobs: Vec<Bytestring>,
+    /// Those that no manifest names, by their place.
+    pub(crate) loose: Vec<usize>,
     pub(crate) manifests: Vec<Stored>,
     pub(crate) contents: Arc<Contents>,
 }
@@ -54,6 +58,7 @@ impl Stock {
             tags: names(&TAGS),
             types: names(&TYPES),
             blobs: Vec::new(),
+            loose: Vec::new(),
             manifests: Vec::new(),
             contents: Arc::default(),
         };
@@ -83,6 +88,10 @@ impl Stock {
             let content =
                 history::Content { subject: Some(subject), artifact_type: Some(artifact_type), ..Default::default() };
             stock.add(&mut contents, manifest, &blobs, content);
+        }
+        for number in 0..LOOSE {
+            let loose = stock.keep(&Blob::Generated(Content::new(random.next(), 100 + number)));
+            stock.loose.push(loose);
         }
         stock.contents = Arc::new(contents);
         stock
