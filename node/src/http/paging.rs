@@ -36,7 +36,30 @@ pub(super) fn link(path: &str, query: &Query, last: &str, revision: Revision) ->
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_next_page_is_asked_for_as_this_one_was(
+            n in proptest::option::of("\\PC{0,6}"), kind in proptest::option::of("\\PC{0,20}"), last in "\\PC{0,30}",
+            revision in any::<u64>()
+        ) {
+            let asked = [("n", &n), ("artifactType", &kind), ("other", &kind)];
+            let asked = asked.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", escape(value))));
+            let query = Query::parse(&asked.collect::<Vec<_>>().join("&"));
+            let text = link("/v2/a/tags/list", &query, &last, Revision(revision));
+            let next = text.strip_prefix("</v2/a/tags/list?").and_then(|text| text.strip_suffix(">; rel=\"next\""));
+            let next = next.unwrap_or_else(|| panic!("{text}"));
+            prop_assert!(next.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%&=-._~".contains(&byte)), "{}", next);
+            let next = Query::parse(next);
+            prop_assert_eq!((next.get("n"), next.get("artifactType")), (query.get("n"), query.get("artifactType")));
+            prop_assert_eq!((next.get("last"), next.get("other")), (Some(last.as_str()), None));
+            let asked = after_the_page_before(&next, Asked::default());
+            prop_assert_eq!(asked.min_revision, Some(Revision(revision)));
+        }
+    }
 
     #[test]
     fn n_is_a_number_or_an_error() {
