@@ -227,7 +227,9 @@ rows! {
             entry["artifactType"] = json!("application/vnd.example.old");
             entry["annotations"] = json!({"org.example.key": "value"});
             let listed = Stored::index(algorithm, &[], &json!({"manifests": [image.descriptor(), entry]}));
-            let tag: String = subject.digest.replace(':', "-").chars().take(128).collect();
+            // Clients cut the encoded part to 64 characters, whatever the algorithm.
+            let (name, encoded) = subject.digest.split_once(':').expect("a digest has two parts");
+            let tag = format!("{name}-{}", &encoded[..64]);
             at.tag(&repository, &tag, &listed).await;
             // One that says its subject itself is listed beside them.
             let own = refer(&at, &repository, &subject.descriptor(), &json!({})).await;

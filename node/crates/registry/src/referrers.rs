@@ -14,6 +14,10 @@ use crate::read::Asked;
 
 /// Rows read at a time: each may hold annotations of several megabytes.
 const STEP_ROWS: usize = 8;
+/// Characters of a subject's algorithm in its fallback tag.
+const FALLBACK_ALGORITHM_MAX: usize = 32;
+/// Characters of a subject's encoded part in its fallback tag.
+const FALLBACK_ENCODED_MAX: usize = 64;
 
 /// Why referrers are not listed: only that the answer cannot be proved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,10 +171,13 @@ fn distinct(
     distinct
 }
 
-/// `sha256-<hex>`, cut to what a tag may hold.
+/// `sha256-<hex>`: each half is cut on its own, so the tag of a sha512 subject has no more hex than that of a sha256 one.
+///
+/// Source: OCI distribution-spec, "Referrers Tag Schema".
 fn fallback_tag(subject: &Digest) -> Option<Tag> {
-    let text = format!("{}-{}", subject.algorithm().name(), subject.hex());
-    Tag::parse(&text[..text.len().min(domain::limits::TAG_BYTES_MAX)]).ok()
+    let (algorithm, encoded) = (subject.algorithm().name(), subject.hex());
+    let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+    Tag::parse(&format!("{}-{}", cut(algorithm, FALLBACK_ALGORITHM_MAX), cut(&encoded, FALLBACK_ENCODED_MAX))).ok()
 }
 
 #[cfg(test)]
@@ -226,6 +233,6 @@ mod tests {
         let short = fallback_tag(&Digest::Sha256([0xab; 32])).expect("a tag");
         assert_eq!(short.as_str(), format!("sha256-{}", "ab".repeat(32)));
         let long = fallback_tag(&Digest::Sha512([0xab; 64])).expect("a tag");
-        assert_eq!(long.as_str().len(), 128);
+        assert_eq!(long.as_str(), format!("sha512-{}", "ab".repeat(32)));
     }
 }
