@@ -193,6 +193,7 @@ impl House {
             blobs.clone(),
             replication.clone(),
             self.tasks.clone(),
+            self.requests.clone(),
         );
         let mut routes = tonic::service::Routes::builder();
         metadata.add_services(&mut routes);

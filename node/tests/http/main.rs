@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod fail_over;
 mod limits;
 mod rows_blobs;
 mod rows_lists;
@@ -49,6 +50,22 @@ async fn a_silent_owner_is_not_waited_for_where_the_answer_is_known() {
     let registry = registry::Config { owner_wait_max: Duration::from_mins(10), ..registry::Config::default() };
     let world = World::start_as(2, Manner { registry, ..Manner::default() }).await;
     rows_uploads::closed_without_the_owner(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_are_begun_through_a_fail_over() {
+    let manner = Manner { failover_wait_ms_max: Some(60_000), ..Manner::default() };
+    let world = World::start_as(3, manner).await;
+    fail_over::begun_without_a_leader(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_waits_for_no_quorum() {
+    let manner = Manner { failover_wait_ms_max: Some(u64::from(u32::MAX)), ..Manner::default() };
+    let world = World::start_as(2, manner).await;
+    fail_over::begun_while_the_node_stops(&world).await;
     world.stop().await;
 }
 

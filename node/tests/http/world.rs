@@ -37,6 +37,8 @@ pub(crate) struct Manner {
     pub(crate) door: Settings,
     pub(crate) registry: registry::Config,
     pub(crate) replication: replication::Config,
+    /// Longest wait through a fail-over; that of the profile when none. Unit: milliseconds.
+    pub(crate) failover_wait_ms_max: Option<u64>,
 }
 
 /// The regions, and whose turn it is.
@@ -83,6 +85,15 @@ impl World {
                 assert!(runtime::clock::now() < deadline, "the regions are not ready: {regions:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+        }
+    }
+
+    /// Waits until a region hears no quorum.
+    pub(crate) async fn until_unheard(&self, region: usize) {
+        let deadline = runtime::clock::now() + LIMIT;
+        while self.metadata(region).quorum().heard {
+            assert!(runtime::clock::now() < deadline, "a quorum is heard by region {region}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -164,8 +175,18 @@ impl World {
     }
 }
 
+fn new_node(name: &str, door: SocketAddr, peer: SocketAddr) -> NewNode {
+    NewNode {
+        region: RegionName::parse(name).unwrap(),
+        place: Place::default(),
+        public_url: format!("http://{door}"),
+        peer_address: peer.to_string(),
+        certificate: Vec::new(),
+    }
+}
+
 async fn node(root: &Path, name: &str, member: Option<SocketAddr>, manner: Manner) -> Node {
-    let Manner { door: settings, registry: registry_config, replication } = manner;
+    let Manner { door: settings, registry: registry_config, replication, failover_wait_ms_max } = manner;
     let (peers, doors) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (peer, door) = (peers.local_addr().unwrap(), doors.local_addr().unwrap());
@@ -177,7 +198,7 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, manner: Manne
         via: std::collections::BTreeMap::new(),
         profile: Profile::Lan,
         strict_wait_ms_max: None,
-        failover_wait_ms_max: None,
+        failover_wait_ms_max,
         log_cache_bytes: 4 << 20,
         state_cache_bytes: 16 << 20,
         log_entries_kept: 10_000,
@@ -185,13 +206,7 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, manner: Manne
         log_bytes_max: 512 << 20,
         insecure: false,
     };
-    let new = NewNode {
-        region: RegionName::parse(name).unwrap(),
-        place: Place::default(),
-        public_url: format!("http://{door}"),
-        peer_address: peer.to_string(),
-        certificate: Vec::new(),
-    };
+    let new = new_node(name, door, peer);
     let store = folder.join("blobs");
     let formatted = store.clone();
     let format: birth::FormatStore =
@@ -203,8 +218,14 @@ async fn node(root: &Path, name: &str, member: Option<SocketAddr>, manner: Manne
     let store = blobs::Config::new(store, metadata.identity().cluster, folder.join("index"));
     let blobs = blobs::Handle::open(store, tasks.clone()).await.unwrap();
     let replication = replication::Handle::start(replication, metadata.clone(), blobs.clone(), tasks.clone());
-    let registry =
-        registry::Handle::start(registry_config, metadata.clone(), blobs.clone(), replication.clone(), tasks.clone());
+    let registry = registry::Handle::start(
+        registry_config,
+        metadata.clone(),
+        blobs.clone(),
+        replication.clone(),
+        tasks.clone(),
+        tasks.clone(),
+    );
     let mut routes = tonic::service::RoutesBuilder::default();
     metadata.add_services(&mut routes);
     replication.add_services(&mut routes);

@@ -305,6 +305,12 @@ impl Handle {
         self.member.quorum()
     }
 
+    /// Whether a quorum is heard, after a wait through a fail-over: for the rest of `failover_wait` since contact was lost.
+    /// False at once when it was lost longer ago than that, or when only the next start brings it back.
+    pub async fn hear_quorum(&self) -> bool {
+        self.member.hear_quorum().await
+    }
+
     /// How this node's state stands to that of the others.
     pub fn agreement(&self) -> Agreement {
         self.member.file().agreement().borrow().clone()

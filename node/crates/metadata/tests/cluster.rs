@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use domain::{Algorithm, Digest, NodeId, RegionId, RepositoryName, RequestId, Tag, limits};
+use futures_util::FutureExt;
 use kv::ledger::{Ledger, Sync};
 use metadata::command::{ManifestChild, Proposal, PutManifest};
 use metadata::handle::{Agreement, Applied, Demand, ProposeError, ReadError, TransferError};
@@ -131,6 +132,23 @@ async fn leadership_that_cannot_be_handed_over_is_not_said_to_be() {
     }
     until("no quorum is heard", async || !handle.quorum().heard).await;
     assert_eq!(handle.transfer_leadership(Some(to)).await, Err(TransferError::NoQuorum));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_that_was_lost_for_longer_than_a_fail_over_takes_is_not_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let mut nodes = cluster(root.path(), 3).await;
+    let leading = leader(&nodes).await;
+    let (handle, others) = (nodes[(leading + 1) % 3].handle().clone(), [leading, (leading + 2) % 3]);
+    for at in others {
+        nodes[at].stop().await;
+    }
+    until("no quorum is heard", async || !handle.quorum().heard).await;
+    // The first wait may have begun a moment before the loss was noted.
+    assert!(!handle.hear_quorum().await && !handle.hear_quorum().await);
+    assert_eq!(handle.hear_quorum().now_or_never(), Some(false), "answered without a wait");
+    nodes[others[0]].start().await;
+    until("a quorum is heard", async || handle.hear_quorum().await).await;
 }
 
 /// More than a node may have in flight, and less than the leader admits: it is the node that refuses.

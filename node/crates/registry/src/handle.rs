@@ -52,6 +52,7 @@ struct Inner {
     blobs: blobs::Handle,
     replication: replication::Handle,
     tasks: Tasks,
+    requests: Tasks,
     mint: OnceLock<Mint>,
     pins: Pins,
     turns: Turns,
@@ -59,13 +60,15 @@ struct Inner {
 }
 
 impl Handle {
-    /// Opens the room and starts its worker, which lets go of pins that are settled.
+    /// Opens the room and starts its worker, which lets go of pins that are settled. `tasks` owns the work of the room,
+    /// `requests` that of the clients: once it ends no client waits for a quorum any more.
     pub fn start(
         config: Config,
         metadata: metadata::Handle,
         blobs: blobs::Handle,
         replication: replication::Handle,
         tasks: Tasks,
+        requests: Tasks,
     ) -> Self {
         let inner = Inner {
             config,
@@ -73,6 +76,7 @@ impl Handle {
             blobs,
             replication,
             tasks: tasks.clone(),
+            requests,
             mint: OnceLock::new(),
             pins: Pins::default(),
             turns: Turns::default(),
@@ -124,6 +128,15 @@ impl Handle {
 
     pub(crate) fn short_manifests(&self) -> &Short {
         &self.inner.short_manifests
+    }
+
+    /// Waits through a fail-over until a quorum is heard, but not beyond the end of this node's service to clients.
+    pub(crate) async fn hear_quorum(&self) -> bool {
+        let ended = self.inner.requests.token();
+        tokio::select! {
+            heard = self.metadata().hear_quorum() => heard,
+            () = ended.cancelled() => self.metadata().quorum().heard,
+        }
     }
 
     /// The facts of "not now", as they stand.

@@ -218,8 +218,8 @@ enum Owner {
 }
 
 impl Handle {
-    /// Opens a session here. Refused while no quorum is heard, regions differ in state or this node's store is not open:
-    /// what could not be recorded need not be uploaded.
+    /// Opens a session here. Refused while regions differ in state or this node's store is not open, and when no quorum
+    /// is heard for longer than a fail-over takes: what could not be recorded need not be uploaded.
     pub async fn create_upload(&self, repository: &RepositoryName) -> Result<Session, Error> {
         if let Some(why) = self.metadata().agreement().obstacle(self.node()) {
             return Err(WriteFault::Unavailable(self.here(&why)).into());
@@ -227,7 +227,7 @@ impl Handle {
         if self.metadata().claim().is_none() {
             return Err(WriteFault::Unavailable(self.here("its blob store is not open yet")).into());
         }
-        if !self.metadata().quorum().heard {
+        if !self.hear_quorum().await {
             return Err(WriteFault::Unavailable(self.here(&self.metadata().no_quorum_text())).into());
         }
         let created = self.blobs().create_upload(repository.clone()).await;

@@ -248,19 +248,26 @@ impl Member {
         self.contact().lost_since.map(|since| since.elapsed())
     }
 
+    /// Tells the quorum watch how things stand now; whether a quorum is heard.
+    pub(crate) fn refresh_quorum(&self) -> bool {
+        let quorum = self.quorum();
+        let heard = quorum.heard;
+        self.note_quorum(&quorum);
+        self.inner.quorum.send_if_modified(|known| {
+            let changed = (known.leader, known.heard, known.term) != (quorum.leader, quorum.heard, quorum.term);
+            *known = quorum;
+            changed
+        });
+        heard
+    }
+
     /// Keeps the quorum watch true.
     pub(crate) async fn run_contact(self) {
         let token = self.tasks().token();
         let step = self.timing().heartbeat / 4;
         let mut metrics = self.raft().server_metrics();
         loop {
-            let quorum = self.quorum();
-            self.note_quorum(&quorum);
-            self.inner.quorum.send_if_modified(|known| {
-                let changed = (known.leader, known.heard, known.term) != (quorum.leader, quorum.heard, quorum.term);
-                *known = quorum;
-                changed
-            });
+            self.refresh_quorum();
             if self.has_stopped() && !token.is_cancelled() {
                 self.await_restart().await;
                 return;

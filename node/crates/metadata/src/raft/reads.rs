@@ -54,6 +54,25 @@ impl Member {
         Ok(self.local_view(freshness)?)
     }
 
+    /// See [`crate::Handle::hear_quorum`].
+    pub(crate) async fn hear_quorum(&self) -> bool {
+        // What the watch said a step ago is not to be taken for an answer.
+        if self.refresh_quorum() {
+            return true;
+        }
+        if self.serves_nothing() || self.has_stopped() {
+            return false;
+        }
+        let lost_for = self.quorum_lost_for().unwrap_or_default();
+        let left = self.timing().failover_wait.saturating_sub(lost_for);
+        if left.is_zero() {
+            return false;
+        }
+        let mut changes = self.quorum_changes();
+        let heard = changes.wait_for(|quorum| quorum.heard);
+        matches!(tokio::time::timeout(left, heard).await, Ok(Ok(_)))
+    }
+
     fn refuse_diverged(&self) -> Result<(), ReadError> {
         if !self.serves_nothing() {
             return Ok(());
