@@ -18,7 +18,8 @@ pub(super) async fn serve(asking: &Asking, name: RepositoryName, digest: &str) -
     let digest = Digest::parse(digest).map_err(|error| Failure::bad(Code::DigestInvalid, error))?;
     match asking.method {
         Method::DELETE => {
-            let as_of = asking.registry().blob_delete(&name, digest, asking.origin()).await?;
+            let condition = headers::condition(&asking.headers)?;
+            let as_of = asking.registry().blob_delete(&name, digest, condition, asking.origin()).await?;
             let response = Response::builder().status(StatusCode::ACCEPTED).header(header::CONTENT_LENGTH, 0);
             headers::finish(headers::with_as_of(response, as_of, asking.registry().region()), Body::empty())
         }
@@ -30,6 +31,7 @@ pub(super) async fn serve(asking: &Asking, name: RepositoryName, digest: &str) -
 async fn head(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<Response<Body>, Failure> {
     let found = asking.registry().blob_head(name, digest, asking.asked).await?;
     let response = described(asking, digest, &found);
+    headers::if_match(&asking.headers, &digest)?;
     if headers::if_none_match(&asking.headers, &tag(&digest)) {
         return headers::not_modified(response);
     }
@@ -40,6 +42,7 @@ async fn head(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<
 async fn get(asking: &Asking, name: &RepositoryName, digest: Digest) -> Result<Response<Body>, Failure> {
     let found = asking.registry().blob_find(name, digest, asking.asked).await?;
     let response = described(asking, digest, &found);
+    headers::if_match(&asking.headers, &digest)?;
     if headers::if_none_match(&asking.headers, &tag(&digest)) {
         return headers::not_modified(response);
     }

@@ -108,6 +108,12 @@ impl Failure {
         Failure::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, message).retry_after(1)
     }
 
+    /// 412: what is there is not what the client named.
+    pub(super) fn precondition(message: impl std::fmt::Display, current: Option<Digest>) -> Self {
+        let detail = json!({ "current": current.map(|digest| digest.to_string()) });
+        Failure::new(StatusCode::PRECONDITION_FAILED, Code::Denied, message).detail(detail)
+    }
+
     /// 503.
     pub(super) fn unavailable(message: impl std::fmt::Display) -> Self {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message).retry_after(RETRY_AFTER_S)
@@ -223,7 +229,9 @@ impl From<blob::DeleteError> for Failure {
                 let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, Code::Denied, &error);
                 failure.with(header::ALLOW, "GET, HEAD")
             }
+            blob::DeleteError::Precondition { current } => Failure::precondition(&error, Some(current)),
             blob::DeleteError::Write(fault) => fault.into(),
+            blob::DeleteError::Read(fault) => fault.into(),
         }
     }
 }
@@ -287,10 +295,7 @@ impl From<manifest::PutError> for Failure {
                 let entries = digests.iter().map(entry).collect();
                 Failure { entries, ..Failure::bad(Code::ManifestBlobUnknown, "") }
             }
-            manifest::PutError::Precondition { current } => {
-                let detail = json!({ "current": current.map(|digest| digest.to_string()) });
-                Failure::new(StatusCode::PRECONDITION_FAILED, Code::Denied, &error).detail(detail)
-            }
+            manifest::PutError::Precondition { current } => Failure::precondition(&error, current),
             manifest::PutError::Immutable { .. } => Failure::new(StatusCode::FORBIDDEN, Code::Denied, &error),
             manifest::PutError::NotDurable { .. } => Failure::unavailable(&error).retry_after(RETRY_AFTER_BYTES_S),
             manifest::PutError::Write(fault) => fault.into(),
@@ -326,7 +331,9 @@ impl From<manifest::DeleteError> for Failure {
             }
             manifest::DeleteError::Unknown { .. } => Failure::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, &error),
             manifest::DeleteError::Immutable { .. } => Failure::new(StatusCode::FORBIDDEN, Code::Denied, &error),
+            manifest::DeleteError::Precondition { current } => Failure::precondition(&error, Some(current)),
             manifest::DeleteError::Write(fault) => fault.into(),
+            manifest::DeleteError::Read(fault) => fault.into(),
         }
     }
 }

@@ -49,6 +49,7 @@ fn blobs() {
     check(blob::ReadError::Read(ReadFault::Unavailable(cut_off())), 503, "UNAVAILABLE", true);
     check(blob::DeleteError::Unknown { digest, repository: repository.clone() }, 404, "BLOB_UNKNOWN", false);
     check(blob::DeleteError::Referenced { digest, repository }, 405, "DENIED", false);
+    check(blob::DeleteError::Precondition { current: digest }, 412, "DENIED", false);
     check(blob::DeleteError::Write(WriteFault::Busy), 429, "TOOMANYREQUESTS", true);
 }
 
@@ -94,6 +95,7 @@ fn manifests() {
     check(manifest::DeleteError::UnknownRepository { repository: unknown() }, 404, "NAME_UNKNOWN", false);
     check(manifest::DeleteError::Unknown { repository: unknown(), reference }, 404, "MANIFEST_UNKNOWN", false);
     check(manifest::DeleteError::Immutable { tag, prefix }, 403, "DENIED", false);
+    check(manifest::DeleteError::Precondition { current: digest }, 412, "DENIED", false);
     check(manifest::DeleteError::Write(WriteFault::Busy), 429, "TOOMANYREQUESTS", true);
 }
 

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use bytes::Bytes;
-use domain::{RegionName, Revision, entity_tag};
+use domain::{Digest, RegionName, Revision, entity_tag};
 use futures_util::stream;
 use http::response::Builder;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use registry::{AsOf, Asked, Consistency};
+use registry::{AsOf, Asked, Condition, Consistency};
 
 use super::error::{Code, Failure};
 
@@ -84,31 +84,48 @@ pub(super) fn if_none_match(headers: &HeaderMap, tag: &str) -> bool {
     entity_tags(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.into_iter().any(same))
 }
 
-/// What `If-Match` and `If-None-Match` ask of a put.
-pub(super) enum Preconditions {
-    /// Nothing.
-    None,
-    /// `If-None-Match: *`.
-    Absent,
-    /// `If-Match: *`.
-    Present,
-    /// `If-Match` with entity tags, without their quotes.
-    Matches(Vec<String>),
+/// What `If-Match` asks. Compared strongly: a weak entity tag matches nothing.
+///
+/// Source: RFC 9110 §13.1.1.
+fn matching(headers: &HeaderMap) -> Option<Condition> {
+    let tags = entity_tags(headers, &header::IF_MATCH)?;
+    if tags.contains(&"*") {
+        return Some(Condition::Present);
+    }
+    let strong = tags.into_iter().filter(|tag| entity_tag::without_weakness(tag) == *tag);
+    Some(Condition::Matches(digests(strong)))
 }
 
-/// Reads the preconditions of a put.
-pub(super) fn preconditions(headers: &HeaderMap) -> Result<Preconditions, Failure> {
-    let bad = |message: &str| Failure::bad(Code::Unsupported, message);
-    let (matches, none) = (entity_tags(headers, &header::IF_MATCH), entity_tags(headers, &header::IF_NONE_MATCH));
-    match (matches, none) {
-        (None, None) => Ok(Preconditions::None),
-        (Some(_), Some(_)) => Err(bad("If-Match and If-None-Match cannot be combined")),
-        (None, Some(tags)) if tags == ["*"] => Ok(Preconditions::Absent),
-        (None, Some(_)) => Err(bad("a put knows If-None-Match: * alone")),
-        (Some(tags), None) if tags == ["*"] => Ok(Preconditions::Present),
-        (Some(tags), None) => {
-            Ok(Preconditions::Matches(tags.into_iter().map(|tag| entity_tag::opaque(tag).to_owned()).collect()))
+/// What `If-None-Match` asks of a write. Compared weakly.
+fn differing(headers: &HeaderMap) -> Option<Condition> {
+    let tags = entity_tags(headers, &header::IF_NONE_MATCH)?;
+    if tags.contains(&"*") {
+        return Some(Condition::Absent);
+    }
+    Some(Condition::Differs(digests(tags)))
+}
+
+/// What entity tags name. What is no digest names nothing that could be there.
+fn digests<'h>(tags: impl IntoIterator<Item = &'h str>) -> Vec<Digest> {
+    tags.into_iter().filter_map(|tag| Digest::parse(entity_tag::opaque(tag)).ok()).collect()
+}
+
+/// The condition of a write.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Failure> {
+    match (matching(headers), differing(headers)) {
+        (Some(_), Some(_)) => Err(Failure::bad(Code::Unsupported, "If-Match and If-None-Match cannot be combined")),
+        (matches, differs) => Ok(matches.or(differs)),
+    }
+}
+
+/// Refuses a read whose client wants something else than what is there. Source: RFC 9110 §13.1.1.
+pub(super) fn if_match(headers: &HeaderMap, current: &Digest) -> Result<(), Failure> {
+    match matching(headers) {
+        Some(condition) if !condition.holds(current) => {
+            let message = format!("the precondition does not hold: `{current}` is there now");
+            Err(Failure::precondition(message, Some(*current)))
         }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -141,16 +158,38 @@ mod tests {
 
     #[test]
     fn preconditions_of_a_put() {
-        let read = |pairs: &[(HeaderName, &str)]| preconditions(&headers(pairs));
-        assert!(matches!(read(&[]), Ok(Preconditions::None)));
-        assert!(matches!(read(&[(header::IF_NONE_MATCH, "*")]), Ok(Preconditions::Absent)));
-        assert!(matches!(read(&[(header::IF_MATCH, "*")]), Ok(Preconditions::Present)));
-        let Ok(Preconditions::Matches(tags)) = read(&[(header::IF_MATCH, "\"sha256:a\", sha256:b")]) else {
-            panic!("digests")
+        let (a, b) = (Digest::Sha256([0xaa; 32]), Digest::Sha512([0xbb; 64]));
+        let read = |name: HeaderName, lines: &[String]| {
+            let mut map = HeaderMap::new();
+            for line in lines {
+                map.append(name.clone(), line.parse().expect("a value"));
+            }
+            condition(&map).expect("one of both").expect("a condition")
         };
-        assert_eq!(tags, ["sha256:a", "sha256:b"]);
-        assert!(read(&[(header::IF_NONE_MATCH, "\"d\"")]).is_err());
-        assert!(read(&[(header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "*")]).is_err());
+        let matches = |lines: &[String]| read(header::IF_MATCH, lines);
+        let differs = |lines: &[String]| read(header::IF_NONE_MATCH, lines);
+        assert_eq!(condition(&HeaderMap::new()).ok(), Some(None));
+        assert_eq!((matches(&["*".to_owned()]), differs(&["*".to_owned()])), (Condition::Present, Condition::Absent));
+        let lists = [vec![format!("\"{a}\", {b}")], vec![format!("\"{a}\""), format!("\"none\",\"{b}\"")]];
+        for lines in lists {
+            assert_eq!(matches(&lines), Condition::Matches(vec![a, b]));
+            assert_eq!(differs(&lines), Condition::Differs(vec![a, b]));
+        }
+        assert_eq!(matches(&[format!("\"{a}\""), "*".to_owned()]), Condition::Present);
+        // Strong comparison never takes a weak entity tag, weak comparison does.
+        let weak = [format!("W/\"{a}\"")];
+        assert_eq!((matches(&weak), differs(&weak)), (Condition::Matches(vec![]), Condition::Differs(vec![a])));
+        let both = headers(&[(header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "*")]);
+        assert!(condition(&both).is_err());
+    }
+
+    #[test]
+    fn a_read_of_something_else_is_refused() {
+        let (here, other) = (Digest::Sha256([0xaa; 32]), Digest::Sha256([0xbb; 32]));
+        let read = |text: String| if_match(&headers(&[(header::IF_MATCH, &text)]), &here).is_ok();
+        assert!(if_match(&HeaderMap::new(), &here).is_ok());
+        assert!(read("*".to_owned()) && read(format!("\"{other}\", \"{here}\"")));
+        assert!(!read(format!("\"{other}\"")) && !read(format!("W/\"{here}\"")) && !read(String::new()));
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::time::Duration;
 use axum::body::Body;
 use domain::limits::{MANIFEST_BYTES_MAX, TAGS_PER_PUT_MAX};
 use domain::query::Query;
-use domain::{Digest, Reference, RepositoryName, Tag, manifest, reference};
+use domain::{Reference, RepositoryName, Tag, manifest, reference};
 use http::{Method, Response, StatusCode, header};
-use registry::manifest::{Condition, Put};
+use registry::manifest::Put;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Asking;
 use super::body::{CollectError, RequestBody};
 use super::error::{Code, Failure};
-use super::headers::{self, Preconditions};
+use super::headers;
 
 /// Values of `tag` that are read at all, the same ones again included.
 const TAG_VALUES_MAX: usize = 1000;
@@ -47,6 +47,7 @@ async fn get(asking: &Asking, name: RepositoryName, reference: &Reference) -> Re
     let tag = format!("\"{}\"", found.digest);
     let response = Response::builder().header(headers::DIGEST, found.digest.to_string()).header(header::ETAG, &tag);
     let response = headers::with_as_of(response, found.as_of, asking.registry().region());
+    headers::if_match(&asking.headers, &found.digest)?;
     if headers::if_none_match(&asking.headers, &tag) {
         return headers::not_modified(response);
     }
@@ -62,7 +63,7 @@ async fn put(
     body: RequestBody,
 ) -> Result<Response<Body>, Failure> {
     let tags = tags(&reference, &asking.query)?;
-    let condition = condition(asking)?;
+    let condition = headers::condition(&asking.headers)?;
     let content_type = asking.headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let content_type = content_type.map(std::borrow::Cow::into_owned);
     let (body, permit) = read(asking, body).await?;
@@ -86,7 +87,8 @@ async fn put(
 }
 
 async fn delete(asking: &Asking, name: RepositoryName, reference: &Reference) -> Result<Response<Body>, Failure> {
-    let as_of = asking.registry().manifest_delete(&name, reference, asking.origin()).await?;
+    let condition = headers::condition(&asking.headers)?;
+    let as_of = asking.registry().manifest_delete(&name, reference, condition, asking.origin()).await?;
     let response = Response::builder().status(StatusCode::ACCEPTED).header(header::CONTENT_LENGTH, 0);
     headers::finish(headers::with_as_of(response, as_of, asking.registry().region()), Body::empty())
 }
@@ -124,18 +126,6 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Failure> {
     Ok(tags)
 }
 
-fn condition(asking: &Asking) -> Result<Option<Condition>, Failure> {
-    Ok(match headers::preconditions(&asking.headers)? {
-        Preconditions::None => None,
-        Preconditions::Absent => Some(Condition::Absent),
-        Preconditions::Present => Some(Condition::Present),
-        // What is no digest names nothing that could be there, so it matches nothing.
-        Preconditions::Matches(tags) => {
-            Some(Condition::Matches(tags.iter().filter_map(|tag| Digest::parse(tag).ok()).collect()))
-        }
-    })
-}
-
 /// Reads the body, with its share of what all manifests being read may take together.
 async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, OwnedSemaphorePermit), Failure> {
     let too_large = |given: usize| Failure::from(manifest::Error::TooLarge { given });
@@ -152,6 +142,8 @@ async fn read(asking: &Asking, body: RequestBody) -> Result<(bytes::Bytes, Owned
 
 #[cfg(test)]
 mod tests {
+    use domain::Digest;
+
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@
 //! or broken links have worlds of their own, where they run one after the other.
 
 mod blobs;
+mod conditions;
 mod deletes;
 mod errors;
 mod faults;
@@ -38,6 +39,7 @@ fn common() -> Vec<Row> {
         mounts::rows(),
         manifests::rows(),
         tag_parameters::rows(),
+        conditions::rows(),
         lists::rows(),
         deletes::rows(),
         referrers::rows(),

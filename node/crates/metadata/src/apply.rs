@@ -141,7 +141,9 @@ impl Entry<'_> {
             Command::UnlinkBlob { repository, digest } => self.unlink_blob(repository, digest),
             Command::PutManifest(put) => self.put_manifest(put),
             Command::DeleteManifest { repository, digest } => self.delete_manifest(repository, digest),
-            Command::DeleteTag { repository, tag } => self.delete_tag(repository, tag),
+            Command::DeleteTag { repository, tag, precondition } => {
+                self.delete_tag(repository, tag, precondition.as_ref())
+            }
             Command::Collect { grace_ms, links, blobs } => self.collect(*grace_ms, links, blobs),
             Command::AdvanceBackfill { region, from } => self.advance_backfill(*region, from.as_ref()),
             Command::SetRegionState { region, state } => self.set_region_state(*region, *state),

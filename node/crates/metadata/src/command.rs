@@ -82,13 +82,27 @@ pub struct NewNode {
     pub certificate: Vec<u8>,
 }
 
-/// What must hold of a tag before a manifest put moves it.
+/// What must hold of a tag before it is moved or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
     /// `If-None-Match: *`: the tag (or the manifest, for a put by digest) must not exist.
     Absent,
     /// `If-Match: "<digest>"`: the tag must now name one of these.
     Matches(Vec<Digest>),
+    /// `If-None-Match: "<digest>"`: the tag must name none of these now; it need not exist. Never an empty list, which
+    /// asks for nothing.
+    Differs(Vec<Digest>),
+}
+
+impl Precondition {
+    /// Whether it holds of what is there now.
+    pub fn holds(&self, current: Option<&Digest>) -> bool {
+        match self {
+            Precondition::Absent => current.is_none(),
+            Precondition::Matches(digests) => current.is_some_and(|current| digests.contains(current)),
+            Precondition::Differs(digests) => current.is_none_or(|current| !digests.contains(current)),
+        }
+    }
 }
 
 /// A child of a manifest as the door parsed it.
@@ -244,6 +258,8 @@ pub enum Command {
         repository: RepositoryName,
         /// The tag.
         tag: Tag,
+        /// What must hold of it.
+        precondition: Option<Precondition>,
     },
     /// Judges links and blobs that a collector believes unreferenced past `grace_ms`; `apply` takes those that are.
     Collect {

@@ -9,6 +9,7 @@ use metadata::outcome::Refusal;
 use metadata::{rows, view};
 use replication::handle::FetchError;
 
+use crate::condition::{Condition, current_text};
 use crate::fault::{self, AsOf, ReadFault, WriteFault};
 use crate::handle::Handle;
 use crate::read::{Asked, Consistency};
@@ -67,24 +68,37 @@ pub enum DeleteError {
         /// The repository.
         repository: RepositoryName,
     },
+    /// `If-Match` or `If-None-Match` does not hold. HTTP 412.
+    #[error("the precondition does not hold: {}", current_text(Some(*.current)))]
+    Precondition {
+        /// What is there now.
+        current: Digest,
+    },
     /// The write was not done, or is not known to be.
     #[error(transparent)]
     Write(#[from] WriteFault),
+    /// A proof that the answer needs.
+    #[error(transparent)]
+    Read(#[from] ReadFault),
 }
 
 impl DeleteError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            DeleteError::Unknown { .. } | DeleteError::Referenced { .. } => false,
+            DeleteError::Unknown { .. } | DeleteError::Referenced { .. } | DeleteError::Precondition { .. } => false,
             DeleteError::Write(fault) => fault.is_retryable(),
+            DeleteError::Read(fault) => fault.is_retryable(),
         }
     }
 
     /// Whether certainly nothing changed.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
-            DeleteError::Unknown { .. } | DeleteError::Referenced { .. } => true,
+            DeleteError::Unknown { .. }
+            | DeleteError::Referenced { .. }
+            | DeleteError::Precondition { .. }
+            | DeleteError::Read(_) => true,
             DeleteError::Write(fault) => fault.has_no_side_effects(),
         }
     }
@@ -190,13 +204,21 @@ impl Handle {
         Ok(self.replication().read(digest, row, range).await?)
     }
 
-    /// Takes a blob out of a repository: DELETE.
+    /// Takes a blob out of a repository, if the condition holds: DELETE.
     pub async fn blob_delete(
         &self,
         repository: &RepositoryName,
         digest: Digest,
+        condition: Option<Condition>,
         origin: Origin,
     ) -> Result<AsOf, DeleteError> {
+        if condition.is_some_and(|condition| !condition.holds(&digest)) {
+            // What is not there is unknown, as without a condition.
+            let find = |view: &View| linked(view, repository, &digest);
+            let (row, _) = self.prove_point(Asked::default().strict(), find).await?;
+            let unknown = || DeleteError::Unknown { digest, repository: repository.clone() };
+            return Err(row.map_or_else(unknown, |_| DeleteError::Precondition { current: digest }));
+        }
         let command = Command::UnlinkBlob { repository: repository.clone(), digest };
         let refusal = match self.metadata().propose(origin, command).await {
             Ok(applied) => return Ok(AsOf::at(applied.revision)),

@@ -11,9 +11,10 @@ use metadata::View;
 use metadata::handle::Origin;
 use metadata::rows::{Manifest, TagMove};
 
+use crate::condition::Condition;
 use crate::fault::{AsOf, ReadFault};
 use crate::handle::Handle;
-use crate::manifest::{Condition, Put, PutError};
+use crate::manifest::{Put, PutError};
 use crate::read::{Asked, Finding};
 
 /// Why a tag's history is not shown, or a tag not put back.

@@ -5,6 +5,7 @@
 //! and the turns of requests at one session; names live in `metadata`, bytes in `blobs`, copies in `replication`.
 
 pub mod blob;
+mod condition;
 pub mod fault;
 pub mod handle;
 pub mod history;
@@ -21,6 +22,7 @@ mod turns;
 pub mod upload;
 mod wire;
 
+pub use condition::Condition;
 pub use fault::{AsOf, ReadFault, Unavailable, WriteFault};
 pub use handle::{Config, Handle};
 pub use read::{Asked, Consistency};

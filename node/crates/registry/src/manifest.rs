@@ -10,6 +10,7 @@ use metadata::handle::Origin;
 use metadata::outcome::{Outcome, Refusal};
 use ring::digest as hash;
 
+use crate::condition::{Condition, current_text};
 use crate::fault::{self, AsOf, ReadFault, Unavailable, WriteFault};
 use crate::handle::Handle;
 use crate::read::{Asked, blocking};
@@ -80,10 +81,6 @@ pub enum PutError {
     Read(#[from] ReadFault),
 }
 
-fn current_text(current: Option<Digest>) -> String {
-    current.map_or_else(|| "nothing is there now".to_owned(), |digest| format!("`{digest}` is there now"))
-}
-
 impl PutError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
@@ -139,40 +136,44 @@ pub enum DeleteError {
         /// The policy's prefix.
         prefix: String,
     },
+    /// `If-Match` or `If-None-Match` does not hold. HTTP 412.
+    #[error("the precondition does not hold: {}", current_text(Some(*.current)))]
+    Precondition {
+        /// What is there now.
+        current: Digest,
+    },
     /// The write was not done, or is not known to be.
     #[error(transparent)]
     Write(#[from] WriteFault),
+    /// A proof that the answer needs.
+    #[error(transparent)]
+    Read(#[from] ReadFault),
 }
 
 impl DeleteError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            DeleteError::UnknownRepository { .. } | DeleteError::Unknown { .. } | DeleteError::Immutable { .. } => {
-                false
-            }
+            DeleteError::UnknownRepository { .. }
+            | DeleteError::Unknown { .. }
+            | DeleteError::Immutable { .. }
+            | DeleteError::Precondition { .. } => false,
             DeleteError::Write(fault) => fault.is_retryable(),
+            DeleteError::Read(fault) => fault.is_retryable(),
         }
     }
 
     /// Whether certainly nothing changed.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
-            DeleteError::UnknownRepository { .. } | DeleteError::Unknown { .. } | DeleteError::Immutable { .. } => true,
+            DeleteError::UnknownRepository { .. }
+            | DeleteError::Unknown { .. }
+            | DeleteError::Immutable { .. }
+            | DeleteError::Precondition { .. }
+            | DeleteError::Read(_) => true,
             DeleteError::Write(fault) => fault.has_no_side_effects(),
         }
     }
-}
-
-/// What must hold before a put moves anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// `If-None-Match: *`.
-    Absent,
-    /// `If-Match: *`.
-    Present,
-    /// `If-Match` with digests.
-    Matches(Vec<Digest>),
 }
 
 /// A manifest to store.
@@ -223,10 +224,8 @@ impl Handle {
         };
         let any = condition == Some(Condition::Present);
         let precondition = match condition {
-            None => None,
-            Some(Condition::Absent) => Some(Precondition::Absent),
-            Some(Condition::Matches(digests)) => Some(Precondition::Matches(digests)),
             Some(Condition::Present) => Some(self.present(&repository, actual, &moved).await?),
+            other => other.and_then(Condition::precondition),
         };
         let (subject, bytes) = (parsed.subject, body.len());
         let command = command(repository.clone(), parsed, actual, body, moved, precondition);
@@ -258,16 +257,24 @@ impl Handle {
         current.map(Precondition::Matches).ok_or(PutError::Precondition { current: None })
     }
 
-    /// Deletes a manifest with its tags, or a tag alone.
+    /// Deletes a manifest with its tags, or a tag alone, if the condition holds.
     pub async fn manifest_delete(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
+        condition: Option<Condition>,
         origin: Origin,
     ) -> Result<AsOf, DeleteError> {
         let command = match reference {
+            Reference::Digest(digest) if condition.as_ref().is_some_and(|condition| !condition.holds(digest)) => {
+                return Err(self.keeps(repository, *digest).await?);
+            }
             Reference::Digest(digest) => Command::DeleteManifest { repository: repository.clone(), digest: *digest },
-            Reference::Tag(tag) => Command::DeleteTag { repository: repository.clone(), tag: tag.clone() },
+            Reference::Tag(tag) => Command::DeleteTag {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                precondition: condition.and_then(Condition::precondition),
+            },
         };
         let refusal = match self.metadata().propose(origin, command).await {
             Ok(applied) => return Ok(AsOf::at(applied.revision)),
@@ -280,7 +287,19 @@ impl Handle {
                 Err(DeleteError::Unknown { repository, reference: reference.clone() })
             }
             Refusal::Immutable { tag, prefix } => Err(DeleteError::Immutable { tag, prefix }),
+            Refusal::Precondition { current: Some(current) } => Err(DeleteError::Precondition { current }),
             other => Err(WriteFault::of_refusal(&other, &self.here("")).into()),
+        }
+    }
+
+    /// Why a manifest stays whose digest does not meet the condition: what is not there is unknown, as without one.
+    async fn keeps(&self, repository: &RepositoryName, digest: Digest) -> Result<DeleteError, ReadFault> {
+        let reference = Reference::Digest(digest);
+        match self.manifest(repository, &reference, Asked::default().strict(), true).await {
+            Ok(_) => Ok(DeleteError::Precondition { current: digest }),
+            Err(GetError::UnknownRepository { repository }) => Ok(DeleteError::UnknownRepository { repository }),
+            Err(GetError::Unknown { repository, reference }) => Ok(DeleteError::Unknown { repository, reference }),
+            Err(GetError::Read(fault)) => Err(fault),
         }
     }
 }

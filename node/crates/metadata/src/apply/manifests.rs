@@ -7,7 +7,7 @@ use domain::{Digest, Durability, RegionId, RepositoryName, Revision, Tag};
 
 use super::tags::refuse_immutable;
 use super::{Entry, Judged, Stop, invalid};
-use crate::command::{Precondition, PutManifest};
+use crate::command::PutManifest;
 use crate::outcome::{Outcome, Refusal};
 use crate::rows::{Holder, Manifest, Policy, RegionState, TagRow};
 use crate::state::Error;
@@ -236,17 +236,13 @@ fn within_limits(put: &PutManifest) -> Result<(), Stop> {
 /// The condition holds for every named tag, or for the manifest itself when none is named.
 fn check_precondition(put: &PutManifest, tags: &Tags, exists: bool) -> Result<(), Stop> {
     let Some(condition) = &put.precondition else { return Ok(()) };
-    let holds = |current: Option<&Digest>| match condition {
-        Precondition::Absent => current.is_none(),
-        Precondition::Matches(digests) => current.is_some_and(|current| digests.contains(current)),
-    };
     let itself = exists.then_some(put.digest);
     let currents: Vec<Option<Digest>> = if put.tags.is_empty() {
         vec![itself]
     } else {
         put.tags.iter().map(|tag| tags.get(tag).and_then(Option::as_ref).map(|row| row.digest)).collect()
     };
-    match currents.into_iter().find(|current| !holds(current.as_ref())) {
+    match currents.into_iter().find(|current| !condition.holds(current.as_ref())) {
         Some(current) => Err(Refusal::Precondition { current }.into()),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@ use domain::limits::TAG_HISTORY_MAX;
 use domain::{Digest, RepositoryName, Tag};
 
 use super::{Entry, Judged, Stop, glob};
+use crate::command::Precondition;
 use crate::outcome::{Outcome, Refusal};
 use crate::rows::{Policy, TagRow};
 use crate::state::Error;
@@ -64,13 +65,22 @@ impl Entry<'_> {
         self.state.put(space::history(repository, tag, self.index.0), &row)
     }
 
-    pub(super) fn delete_tag(&mut self, repository: &RepositoryName, tag: &Tag) -> Judged {
+    /// What is refused whatever is there comes before the condition. Source: RFC 9110 §13.2.1.
+    pub(super) fn delete_tag(
+        &mut self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        condition: Option<&Precondition>,
+    ) -> Judged {
         if self.state.repository(repository)?.is_none() {
             return Err(Refusal::UnknownRepository.into());
         }
         let before = self.state.tag(repository, tag)?.ok_or(Refusal::UnknownManifest)?;
         let (prefix, policy) = self.state.policy_of(repository.as_str())?;
         refuse_immutable(tag, &prefix, &policy)?;
+        if condition.is_some_and(|condition| !condition.holds(Some(&before.digest))) {
+            return Err(Refusal::Precondition { current: Some(before.digest) }.into());
+        }
         self.move_tag(repository, tag, Some(&before), None)?;
         Ok(Outcome::Done)
     }

@@ -83,8 +83,12 @@ fn kind(command: &Command) -> Kind {
 /// The second half of `kind`.
 fn later_kind(command: &Command) -> Kind {
     match command {
-        Command::DeleteTag { repository, tag } => {
-            Kind::DeleteTag(log::DeleteTag { repository: repository.to_string(), tag: tag.to_string() })
+        Command::DeleteTag { repository, tag, precondition } => {
+            let (repository, tag) = (repository.to_string(), tag.to_string());
+            match precondition.as_ref().map(condition) {
+                None => Kind::DeleteTag(log::DeleteTag { repository, tag }),
+                precondition => Kind::DeleteTagIf(log::DeleteTagIf { repository, tag, precondition }),
+            }
         }
         Command::Collect { grace_ms, links, blobs } => Kind::Collect(log::Collect {
             grace_ms: *grace_ms,
@@ -144,6 +148,14 @@ fn named_digest(repository: &domain::RepositoryName, named: &domain::Digest) -> 
     log::NamedDigest { repository: repository.to_string(), digest: digest(named) }
 }
 
+fn condition(condition: &Precondition) -> log::Precondition {
+    match condition {
+        Precondition::Absent => log::Precondition { absent: true, ..Default::default() },
+        Precondition::Matches(named) => log::Precondition { matches: digests(named), ..Default::default() },
+        Precondition::Differs(named) => log::Precondition { absent: true, matches: digests(named), differs: true },
+    }
+}
+
 fn put_manifest(put: &PutManifest) -> log::PutManifest {
     let PutManifest {
         repository,
@@ -163,10 +175,6 @@ fn put_manifest(put: &PutManifest) -> log::PutManifest {
         may_be_manifest: *may_be_manifest,
     };
     let annotation = |(key, value): &(String, String)| log::Annotation { key: key.clone(), value: value.clone() };
-    let condition = |condition: &Precondition| match condition {
-        Precondition::Absent => log::Precondition { absent: true, matches: Vec::new() },
-        Precondition::Matches(named) => log::Precondition { absent: false, matches: digests(named) },
-    };
     log::PutManifest {
         repository: repository.to_string(),
         digest: digest(named),
@@ -232,8 +240,13 @@ fn read_kind(kind: Kind) -> Result<Command, Error> {
 fn read_later_kind(kind: Kind) -> Result<Command, Error> {
     Ok(match kind {
         Kind::DeleteTag(log::DeleteTag { repository, tag }) => {
-            Command::DeleteTag { repository: read_repository(&repository)?, tag: read_tag(&tag)? }
+            Command::DeleteTag { repository: read_repository(&repository)?, tag: read_tag(&tag)?, precondition: None }
         }
+        Kind::DeleteTagIf(log::DeleteTagIf { repository, tag, precondition }) => Command::DeleteTag {
+            repository: read_repository(&repository)?,
+            tag: read_tag(&tag)?,
+            precondition: Some(read_condition(&some(precondition, "precondition")?)?),
+        },
         Kind::Collect(log::Collect { grace_ms, links, blobs }) => {
             let link = |log::NamedDigest { repository, digest }: &log::NamedDigest| {
                 Ok((read_repository(repository)?, read_digest(digest)?))
@@ -289,6 +302,16 @@ fn read_later_kind(kind: Kind) -> Result<Command, Error> {
     })
 }
 
+fn read_condition(message: &log::Precondition) -> Result<Precondition, Error> {
+    let log::Precondition { absent, matches, differs } = message;
+    match (absent, differs, matches.is_empty()) {
+        (true, false, true) => Ok(Precondition::Absent),
+        (false, false, _) => Ok(Precondition::Matches(read_digests(matches)?)),
+        (true, true, false) => Ok(Precondition::Differs(read_digests(matches)?)),
+        (true, false, false) | (false, true, _) | (true, true, true) => Err(bad("precondition")),
+    }
+}
+
 fn read_put_manifest(message: log::PutManifest) -> Result<PutManifest, Error> {
     let log::PutManifest {
         repository,
@@ -305,11 +328,6 @@ fn read_put_manifest(message: log::PutManifest) -> Result<PutManifest, Error> {
     let child = |log::ManifestChild { digest, exempt, may_be_manifest }: &log::ManifestChild| {
         Ok(ManifestChild { digest: read_digest(digest)?, exempt: *exempt, may_be_manifest: *may_be_manifest })
     };
-    let condition = |log::Precondition { absent, matches }: log::Precondition| match (absent, matches.is_empty()) {
-        (true, true) => Ok(Precondition::Absent),
-        (true, false) => Err(bad("precondition")),
-        (false, _) => Ok(Precondition::Matches(read_digests(&matches)?)),
-    };
     Ok(PutManifest {
         repository: read_repository(&repository)?,
         digest: read_digest(&digest)?,
@@ -320,6 +338,6 @@ fn read_put_manifest(message: log::PutManifest) -> Result<PutManifest, Error> {
         artifact_type,
         annotations: annotations.into_iter().map(|log::Annotation { key, value }| (key, value)).collect(),
         tags: tags.iter().map(|tag| read_tag(tag)).collect::<Result<_, Error>>()?,
-        precondition: precondition.map(condition).transpose()?,
+        precondition: precondition.as_ref().map(read_condition).transpose()?,
     })
 }

@@ -46,9 +46,12 @@ fn put_manifest() -> PutManifest {
     }
 }
 
+fn delete_tag(precondition: Option<Precondition>) -> Command {
+    Command::DeleteTag { repository: repository(), tag: Tag::parse("v1").unwrap(), precondition }
+}
+
 fn content() -> Vec<(&'static str, Command)> {
     let (repository, digest) = (repository(), DIGEST);
-    let tag = Tag::parse("v1").unwrap();
     vec![
         (
             "record-blob",
@@ -68,7 +71,10 @@ fn content() -> Vec<(&'static str, Command)> {
         ("unlink-blob", Command::UnlinkBlob { repository: repository.clone(), digest }),
         ("put-manifest", Command::PutManifest(Box::new(put_manifest()))),
         ("delete-manifest", Command::DeleteManifest { repository: repository.clone(), digest: LONG }),
-        ("delete-tag", Command::DeleteTag { repository: repository.clone(), tag }),
+        ("delete-tag", delete_tag(None)),
+        ("delete-tag-if-absent", delete_tag(Some(Precondition::Absent))),
+        ("delete-tag-if-match", delete_tag(Some(Precondition::Matches(vec![digest])))),
+        ("delete-tag-if-none-match", delete_tag(Some(Precondition::Differs(vec![digest])))),
         ("collect", Command::Collect { grace_ms: 86_400_000, links: vec![(repository, digest)], blobs: vec![LONG] }),
     ]
 }

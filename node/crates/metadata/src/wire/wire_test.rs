@@ -84,6 +84,7 @@ fn precondition() -> impl Strategy<Value = Option<Precondition>> {
         Just(None),
         Just(Some(Precondition::Absent)),
         digests().prop_map(|digests| Some(Precondition::Matches(digests))),
+        prop::collection::vec(digest(), 1..4).prop_map(|digests| Some(Precondition::Differs(digests))),
     ]
 }
 
@@ -188,7 +189,11 @@ fn content_command() -> impl Strategy<Value = Command> {
         (repository(), digest()).prop_map(|(repository, digest)| Command::UnlinkBlob { repository, digest }),
         put_manifest(),
         (repository(), digest()).prop_map(|(repository, digest)| Command::DeleteManifest { repository, digest }),
-        (repository(), tag()).prop_map(|(repository, tag)| Command::DeleteTag { repository, tag }),
+        (repository(), tag(), precondition()).prop_map(|(repository, tag, precondition)| Command::DeleteTag {
+            repository,
+            tag,
+            precondition
+        }),
         (any::<u64>(), prop::collection::vec((repository(), digest()), 0..3), digests())
             .prop_map(|(grace_ms, links, blobs)| Command::Collect { grace_ms, links, blobs }),
     ]
@@ -300,10 +305,16 @@ fn what_is_missing_or_malformed_is_named() {
     assert_eq!(field(with(Kind::Genesis(log::Genesis::default()))), "cluster");
     let unlink = log::NamedDigest { repository: "a".into(), digest: vec![3; 33].into() };
     assert_eq!(field(with(Kind::UnlinkBlob(unlink))), "digest");
-    let both = log::Precondition { absent: true, matches: vec![vec![1; 33].into()] };
-    let digest = vec![1; 33].into();
-    let put = log::PutManifest { repository: "a".into(), digest, precondition: Some(both), ..Default::default() };
-    assert_eq!(field(with(Kind::PutManifest(put))), "precondition");
+    let digest = || vec![1; 33].into();
+    for (absent, differs, matches) in
+        [(true, false, vec![digest()]), (false, true, vec![digest()]), (true, true, vec![])]
+    {
+        let precondition = Some(log::Precondition { absent, differs, matches });
+        let put = log::PutManifest { repository: "a".into(), digest: digest(), precondition, ..Default::default() };
+        assert_eq!(field(with(Kind::PutManifest(put))), "precondition");
+    }
+    let without = log::DeleteTagIf { repository: "a".into(), tag: "t".into(), precondition: None };
+    assert_eq!(field(with(Kind::DeleteTagIf(without))), "precondition");
     assert!(matches!(decode_outcome(Bytes::new()), Err(Error::Field { field: "outcome" })));
     assert!(matches!(decode_proposal(Bytes::from_static(b"\xff\xff")), Err(Error::Malformed { .. })));
 }

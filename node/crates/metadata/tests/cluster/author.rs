@@ -156,7 +156,10 @@ pub(crate) fn draw(dice: &mut Dice, known: &Known) -> Command {
             let digest = Digest::Sha256([dice.manifest(); 32]);
             Command::DeleteManifest { repository: dice.repository(), digest }
         }
-        62..=65 => Command::DeleteTag { repository: dice.repository(), tag: dice.tag() },
+        62..=65 => {
+            let precondition = precondition(dice);
+            Command::DeleteTag { repository: dice.repository(), tag: dice.tag(), precondition }
+        }
         66..=69 => Command::Tick { elapsed_ms: dice.below(60_000), hash_index: Revision(0), hash: [0; 32] },
         70..=74 => {
             let links = (0..8).map(|_| (dice.repository(), dice.blob())).collect();
@@ -260,6 +263,16 @@ fn policy(dice: &mut Dice) -> Command {
     }
 }
 
+fn precondition(dice: &mut Dice) -> Option<Precondition> {
+    let current = |dice: &mut Dice| vec![Digest::Sha256([dice.manifest(); 32])];
+    match dice.below(12) {
+        0 => Some(Precondition::Absent),
+        1 => Some(Precondition::Matches(current(dice))),
+        2 => Some(Precondition::Differs(current(dice))),
+        _ => None,
+    }
+}
+
 fn put(dice: &mut Dice) -> Command {
     let number = dice.manifest();
     // Children follow from the digest, as bytes do.
@@ -271,11 +284,7 @@ fn put(dice: &mut Dice) -> Command {
             children.push(ManifestChild { digest, exempt: false, may_be_manifest: false });
         }
     }
-    let precondition = match dice.below(12) {
-        0 => Some(Precondition::Absent),
-        1 => Some(Precondition::Matches(vec![Digest::Sha256([dice.manifest(); 32])])),
-        _ => None,
-    };
+    let precondition = precondition(dice);
     let mut tags: Vec<Tag> = (0..dice.below(3)).map(|_| dice.tag()).collect();
     tags.dedup();
     Command::PutManifest(Box::new(PutManifest {

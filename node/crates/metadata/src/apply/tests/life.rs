@@ -23,7 +23,7 @@ fn invalid(refusal: &Refusal) -> bool {
 #[test]
 fn nothing_is_applied_before_genesis_and_nothing_recorded() {
     let mut world = World::unborn();
-    let early = world.proposal(Command::DeleteTag { repository: repo("a"), tag: tag("t") });
+    let early = world.proposal(Command::DeleteTag { repository: repo("a"), tag: tag("t"), precondition: None });
     assert!(matches!(world.propose(&early).outcome, Outcome::Refused(Refusal::Lifecycle { .. })));
     assert!(world.view().meta().unwrap().is_none());
     world.done(genesis());
@@ -300,7 +300,7 @@ fn refusals_change_nothing_but_their_record() {
     world.refused(Command::UnlinkBlob { repository: repo("r"), digest: digest(9) });
     world.not_stored(put("r", 100, &[1], &["t"]));
     world.not_stored(put("r", 100, &[7], &["t"]));
-    world.refused(Command::DeleteTag { repository: repo("r"), tag: tag("t") });
+    world.refused(Command::DeleteTag { repository: repo("r"), tag: tag("t"), precondition: None });
     world.refused(Command::RemoveRegion { region: RegionId(9), force: false });
     world.refused(Command::AdvanceDeparture { region: RegionId(1), from: None, blobs: 9 });
     assert_eq!(rows(&world), before);

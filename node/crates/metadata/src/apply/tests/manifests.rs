@@ -124,6 +124,11 @@ fn conditions_hold_for_every_named_tag_or_for_the_manifest() {
     world.stored(conditional(101, &["a"], matches(&[99, 100])));
     assert_eq!(world.not_stored(conditional(101, &[], Precondition::Absent)), failed(Some(101)));
     world.stored(conditional(102, &[], Precondition::Absent));
+    let differs = |number| Precondition::Differs(vec![digest(number)]);
+    assert_eq!(world.not_stored(conditional(102, &[], differs(102))), failed(Some(102)));
+    world.stored(conditional(101, &["unheard"], differs(101)));
+    assert_eq!(world.not_stored(conditional(102, &["new", "unheard"], differs(101))), failed(Some(101)));
+    world.stored(conditional(102, &["unheard"], differs(102)));
     world.stored(conditional(102, &[], matches(&[102])));
 }
 

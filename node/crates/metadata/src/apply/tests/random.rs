@@ -97,7 +97,7 @@ impl Author {
             38..=40 => Command::UnlinkBlob { repository: repo(self.dice.name()), digest: digest(self.dice.number()) },
             41..=59 => self.put(),
             60..=64 => self.delete_manifest(&view),
-            65..=66 => Command::DeleteTag { repository: repo(self.dice.name()), tag: tag(TAGS[self.dice.roll(4)]) },
+            65..=66 => self.delete_tag(),
             67..=72 => Command::Tick {
                 elapsed_ms: self.dice.roll(70_000) as u64,
                 hash_index: view.recorded_hash().unwrap().map_or(Revision(0), |(index, _)| index),
@@ -169,10 +169,21 @@ impl Author {
         match self.dice.roll(12) {
             0 => put = only_if(put, Precondition::Absent),
             1 => put = only_if(put, Precondition::Matches(vec![digest(100 + self.dice.roll(20) as u8)])),
-            2 => put.children.iter_mut().for_each(|child| child.exempt = true),
+            2 => put = only_if(put, Precondition::Differs(vec![digest(100 + self.dice.roll(20) as u8)])),
+            3 => put.children.iter_mut().for_each(|child| child.exempt = true),
             _ => {}
         }
         Command::PutManifest(Box::new(put))
+    }
+
+    fn delete_tag(&mut self) -> Command {
+        let current = vec![digest(100 + self.dice.roll(20) as u8)];
+        let precondition = match self.dice.roll(4) {
+            0 => Some(Precondition::Matches(current)),
+            1 => Some(Precondition::Differs(current)),
+            _ => None,
+        };
+        Command::DeleteTag { repository: repo(self.dice.name()), tag: tag(TAGS[self.dice.roll(4)]), precondition }
     }
 
     fn delete_manifest(&mut self, view: &View) -> Command {

@@ -3,11 +3,15 @@
 use domain::limits::TAG_HISTORY_MAX;
 
 use super::world::{World, digest, put, repo, tag};
-use crate::command::Command;
+use crate::command::{Command, Precondition};
 use crate::outcome::Refusal;
 
 fn delete_tag(name: &str) -> Command {
-    Command::DeleteTag { repository: repo("r"), tag: tag(name) }
+    Command::DeleteTag { repository: repo("r"), tag: tag(name), precondition: None }
+}
+
+fn delete_tag_if(name: &str, precondition: Precondition) -> Command {
+    Command::DeleteTag { repository: repo("r"), tag: tag(name), precondition: Some(precondition) }
 }
 
 #[test]
@@ -24,8 +28,36 @@ fn deleting_a_tag_keeps_the_manifest_and_the_history() {
     assert_eq!(named, [Some(100), None, Some(101), Some(100)], "newest first");
     assert!(moves.is_sorted_by(|newer, older| newer.revision > older.revision));
     assert!(world.view().manifest(&repo("r"), &digest(101)).unwrap().is_some());
-    let nobody = Command::DeleteTag { repository: repo("nobody"), tag: tag("t") };
+    let nobody = Command::DeleteTag { repository: repo("nobody"), tag: tag("t"), precondition: None };
     assert_eq!(world.refused(nobody), Refusal::UnknownRepository);
+}
+
+#[test]
+fn a_tag_is_deleted_only_while_its_condition_holds() {
+    let mut world = World::one();
+    world.record("r", 1, 1);
+    world.stored(put("r", 100, &[1], &["t"]));
+    let stays = Refusal::Precondition { current: Some(digest(100)) };
+    let (one, other) = (vec![digest(100)], vec![digest(101)]);
+    for condition in [
+        Precondition::Matches(other.clone()),
+        Precondition::Matches(Vec::new()),
+        Precondition::Differs(one.clone()),
+        Precondition::Differs(vec![digest(101), digest(100)]),
+        Precondition::Absent,
+    ] {
+        assert_eq!(world.refused(delete_tag_if("t", condition)), stays);
+        assert_eq!(world.view().tag(&repo("r"), &tag("t")).unwrap().unwrap().digest, digest(100));
+    }
+    for condition in [
+        Precondition::Matches(one),
+        Precondition::Matches(vec![digest(101), digest(100)]),
+        Precondition::Differs(other),
+    ] {
+        world.done(delete_tag_if("t", condition.clone()));
+        assert_eq!(world.refused(delete_tag_if("t", condition)), Refusal::UnknownManifest, "nothing is there");
+        world.stored(put("r", 100, &[1], &["t"]));
+    }
 }
 
 #[test]
@@ -59,6 +91,7 @@ fn an_immutable_tag_is_set_once_and_neither_moves_nor_goes() {
     assert_eq!(world.not_stored(put("r", 101, &[1], &["latest", "v1"])), immutable);
     assert_eq!(world.view().tag(&repo("r"), &tag("latest")).unwrap().unwrap().digest, digest(100));
     assert_eq!(world.refused(delete_tag("v1")), immutable);
+    assert_eq!(world.refused(delete_tag_if("v1", Precondition::Absent)), immutable, "whatever the condition");
     let manifest = Command::DeleteManifest { repository: repo("r"), digest: digest(100) };
     assert_eq!(world.refused(manifest), immutable);
     world.stored(put("r", 101, &[1], &["latest"]));
