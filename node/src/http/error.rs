@@ -4,7 +4,7 @@
 //! compile before somebody has decided what clients are told.
 
 use axum::body::Body;
-use domain::{Digest, content_range};
+use domain::{Digest, Revision, content_range};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use registry::{ReadFault, WriteFault, blob, listing, manifest, referrers, upload};
 use replication::handle::FetchError;
@@ -137,6 +137,11 @@ impl Failure {
         self.with(header::RETRY_AFTER, &seconds.to_string())
     }
 
+    /// Which state says so: what is not there is told from a proved one.
+    fn at(self, revision: Revision) -> Self {
+        self.with(headers::REVISION, &revision.to_string())
+    }
+
     fn detail(mut self, detail: Value) -> Self {
         for entry in &mut self.entries {
             entry.detail = detail.clone();
@@ -213,8 +218,11 @@ impl From<FetchError> for Failure {
 impl From<blob::ReadError> for Failure {
     fn from(error: blob::ReadError) -> Self {
         match error {
-            blob::ReadError::Unknown { digest, .. } => Failure::new(StatusCode::NOT_FOUND, Code::BlobUnknown, &error)
-                .detail(json!({ "digest": digest.to_string() })),
+            blob::ReadError::Unknown { digest, revision, .. } => {
+                Failure::new(StatusCode::NOT_FOUND, Code::BlobUnknown, &error)
+                    .detail(json!({ "digest": digest.to_string() }))
+                    .at(revision)
+            }
             blob::ReadError::Fetch(error) => error.into(),
             blob::ReadError::Read(fault) => fault.into(),
         }
@@ -270,12 +278,13 @@ impl From<content_range::Error> for Failure {
 impl From<manifest::GetError> for Failure {
     fn from(error: manifest::GetError) -> Self {
         match error {
-            manifest::GetError::UnknownRepository { .. } => {
-                Failure::new(StatusCode::NOT_FOUND, Code::NameUnknown, &error)
+            manifest::GetError::UnknownRepository { revision, .. } => {
+                Failure::new(StatusCode::NOT_FOUND, Code::NameUnknown, &error).at(revision)
             }
-            manifest::GetError::Unknown { ref reference, .. } => {
+            manifest::GetError::Unknown { ref reference, revision, .. } => {
                 Failure::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, &error)
                     .detail(json!({ "reference": reference.to_string() }))
+                    .at(revision)
             }
             manifest::GetError::Read(fault) => fault.into(),
         }
@@ -341,7 +350,9 @@ impl From<manifest::DeleteError> for Failure {
 impl From<listing::Error> for Failure {
     fn from(error: listing::Error) -> Self {
         match error {
-            listing::Error::UnknownRepository { .. } => Failure::new(StatusCode::NOT_FOUND, Code::NameUnknown, &error),
+            listing::Error::UnknownRepository { revision, .. } => {
+                Failure::new(StatusCode::NOT_FOUND, Code::NameUnknown, &error).at(revision)
+            }
             listing::Error::Read(fault) => fault.into(),
         }
     }

@@ -41,7 +41,12 @@ fn faults_of_reads_and_writes() {
 #[test]
 fn blobs() {
     let (digest, repository) = (digest(), repository());
-    check(blob::ReadError::Unknown { digest, repository: repository.clone() }, 404, "BLOB_UNKNOWN", false);
+    check(
+        blob::ReadError::Unknown { digest, repository: repository.clone(), revision: Revision(7) },
+        404,
+        "BLOB_UNKNOWN",
+        false,
+    );
     check(blob::ReadError::Fetch(FetchError::NoHolder { digest }), 503, "UNAVAILABLE", true);
     let detail = String::new();
     check(FetchError::Unreachable { digest, detail: detail.clone() }, 503, "UNAVAILABLE", true);
@@ -79,10 +84,10 @@ fn uploads() {
 #[test]
 fn manifests() {
     let (digest, repository) = (digest(), repository());
-    let reference = domain::Reference::Digest(digest);
+    let (reference, revision) = (domain::Reference::Digest(digest), Revision(7));
     let unknown = || repository.clone();
-    check(manifest::GetError::UnknownRepository { repository: unknown() }, 404, "NAME_UNKNOWN", false);
-    let not_there = manifest::GetError::Unknown { repository: unknown(), reference: reference.clone() };
+    check(manifest::GetError::UnknownRepository { repository: unknown(), revision }, 404, "NAME_UNKNOWN", false);
+    let not_there = manifest::GetError::Unknown { repository: unknown(), reference: reference.clone(), revision };
     check(not_there, 404, "MANIFEST_UNKNOWN", false);
     check(manifest::GetError::Read(ReadFault::Unavailable(cut_off())), 503, "UNAVAILABLE", true);
     check(manifest::PutError::Digest { expected: digest, actual: digest }, 400, "DIGEST_INVALID", false);
@@ -122,9 +127,30 @@ fn manifests_that_cannot_be_read() {
 
 #[test]
 fn lists() {
-    check(listing::Error::UnknownRepository { repository: repository() }, 404, "NAME_UNKNOWN", false);
+    check(
+        listing::Error::UnknownRepository { repository: repository(), revision: Revision(7) },
+        404,
+        "NAME_UNKNOWN",
+        false,
+    );
     check(listing::Error::Read(ReadFault::Unavailable(cut_off())), 503, "UNAVAILABLE", true);
     check(referrers::Error(ReadFault::Unavailable(cut_off())), 503, "UNAVAILABLE", true);
+}
+
+#[test]
+fn what_is_not_there_names_the_state_that_says_so() {
+    let (digest, repository, revision) = (digest(), repository(), Revision(7));
+    let reference = domain::Reference::Digest(digest);
+    let failures: [Failure; 4] = [
+        blob::ReadError::Unknown { digest, repository: repository.clone(), revision }.into(),
+        manifest::GetError::UnknownRepository { repository: repository.clone(), revision }.into(),
+        manifest::GetError::Unknown { repository: repository.clone(), reference, revision }.into(),
+        listing::Error::UnknownRepository { repository, revision }.into(),
+    ];
+    for failure in failures {
+        let response = failure.into_response();
+        assert_eq!(response.headers().get(headers::REVISION).map(HeaderValue::as_bytes), Some(b"7".as_slice()));
+    }
 }
 
 async fn body(failure: Failure) -> Value {

@@ -38,6 +38,10 @@ fn code(status: u16, code: &str) -> Told {
     Told(status, None, Said::Code(code.into()))
 }
 
+fn absent(code: &str, revision: u64) -> Told {
+    Told(404, Some(revision), Said::Code(code.into()))
+}
+
 fn shows(digest: &str, revision: u64) -> Told {
     Told(200, Some(revision), Said::Digest(digest.into()))
 }
@@ -159,14 +163,14 @@ fn an_honest_history_is_explained() {
         Told(200, Some(9), Said::Referrers(names(&["s1"]))),
     );
     book.add(delete("m1"), done(202, 10));
-    book.add(tag("b"), code(404, "MANIFEST_UNKNOWN"));
+    book.add(tag("b"), absent("MANIFEST_UNKNOWN", 10));
     book.add(put("i1", &["c"]), Told(400, None, Said::Missing(names(&["m1"]))));
     book.add(delete_blob("c1"), done(202, 12));
     book.add(put("m1", &["a"]), Told(400, None, Said::Missing(names(&["c1"]))));
     book.add(mount(None, "c1"), Told(202, None, Said::Nothing));
     book.add(page(5, None, 0), lists(&["a"], false, 13));
     let summary = book.passes();
-    assert_eq!((summary.writes, summary.exact, summary.between, summary.walks), (10, 3, 6, 1));
+    assert_eq!((summary.writes, summary.exact, summary.between, summary.walks), (10, 4, 5, 1));
 }
 
 #[test]
@@ -238,11 +242,22 @@ fn a_stale_read_is_found() {
 
 #[test]
 fn a_stale_refusal_is_found() {
+    let book = |revision| {
+        let mut book = Book::prepared();
+        book.add(untag("a"), done(202, 6));
+        book.add(put("m2", &["a"]), done(201, 7));
+        book.add(tag("a"), Told(404, revision, Said::Code("MANIFEST_UNKNOWN".into())));
+        book
+    };
+    book(Some(6)).fails("it shows an old state");
+    book(Some(7)).fails("the state at revision 7 gives 200, m2");
+    book(None).fails("a read names no revision");
+    // A write that was refused names no revision, and holds in no state of its time.
     let mut book = Book::prepared();
     book.add(untag("a"), done(202, 6));
     book.add(put("m2", &["a"]), done(201, 7));
-    book.add(tag("a"), code(404, "MANIFEST_UNKNOWN"));
-    book.fails("no state in between explains it; the last one: it gives 200, m2");
+    book.add(untag("a"), code(404, "MANIFEST_UNKNOWN"));
+    book.fails("no state in between explains it; the last one: it gives 202");
 }
 
 #[test]
@@ -252,7 +267,7 @@ fn a_read_that_runs_beside_a_write_may_see_it_or_not() {
         book.together([(put("m2", &["a"]), done(201, 6)), (tag("a"), told)]);
         assert_eq!(book.passes().exact, 1);
     }
-    for told in [code(404, "MANIFEST_UNKNOWN"), shows("m1", 5)] {
+    for told in [absent("MANIFEST_UNKNOWN", 6), shows("m1", 5)] {
         let mut book = Book::prepared();
         book.together([(untag("a"), done(202, 6)), (tag("a"), told)]);
         assert_eq!(book.passes().writes, 6);
@@ -286,8 +301,8 @@ fn a_write_that_was_lost_or_done_twice_is_found() {
     book.fails("2 writes claim this revision");
     let mut book = Book::prepared();
     book.add(put("m2", &["a"]), done(201, 6));
-    book.add(read(Question::Manifest("m2".into())), code(404, "MANIFEST_UNKNOWN"));
-    book.fails("it gives 200, m2");
+    book.add(read(Question::Manifest("m2".into())), absent("MANIFEST_UNKNOWN", 6));
+    book.fails("the state at revision 6 gives 200, m2");
 }
 
 #[test]
@@ -355,7 +370,7 @@ fn bytes_of_a_blob_may_be_read_from_a_region_that_is_behind_but_never_goes_back(
 
     let mut book = Book::prepared();
     book.add(delete_blob("empty"), done(202, 6));
-    book.add(read(Question::HeadBlob("empty".into())), code(404, "BLOB_UNKNOWN"));
+    book.add(read(Question::HeadBlob("empty".into())), absent("BLOB_UNKNOWN", 6));
     book.add(get(), done(200, 6));
     book.fails("the state at revision 6 gives 404, BLOB_UNKNOWN");
 
@@ -395,8 +410,8 @@ fn what_is_not_there_needs_a_proof_even_locally() {
     assert_eq!(list(0, &[]).passes().exact, 1, "a page of no rows says nothing");
     let mut book = Book::prepared();
     book.add(put("m2", &["c"]), done(201, 6));
-    book.add(read_as(Question::Tag("c".into()), Demand::Local), code(404, "MANIFEST_UNKNOWN"));
-    book.fails("no state in between explains it");
+    book.add(read_as(Question::Tag("c".into()), Demand::Local), absent("MANIFEST_UNKNOWN", 5));
+    book.fails("it shows an old state");
 }
 
 #[test]
@@ -420,8 +435,8 @@ fn mounts_follow_what_is_linked() {
     book.add(delete_blob("empty"), done(202, 6));
     book.add(push("empty"), done(201, 7));
     book.add(mount(None, "empty"), done(201, 8));
-    book.add(read(Question::HeadBlob("empty".into())), code(404, "BLOB_UNKNOWN"));
-    book.fails("it gives 200");
+    book.add(read(Question::HeadBlob("empty".into())), absent("BLOB_UNKNOWN", 8));
+    book.fails("the state at revision 8 gives 200");
 }
 
 #[test]
@@ -450,15 +465,23 @@ fn a_refusal_names_what_is_missing_and_nothing_else() {
 #[test]
 fn other_statuses_are_no_answers() {
     for (request, told) in [
-        (tag("a"), code(403, "DENIED")),
         (untag("a"), code(404, "NAME_UNKNOWN")),
         (put("m2", &["a"]), code(400, "MANIFEST_INVALID")),
         (push("c1"), code(404, "BLOB_UPLOAD_UNKNOWN")),
-        (read(Question::Referrers { subject: "m1".into(), artifact_type: None }), code(404, "MANIFEST_UNKNOWN")),
     ] {
         let mut book = Book::prepared();
         book.add(request, told);
         book.fails("no state in between explains it");
+    }
+    let referrers = read(Question::Referrers { subject: "m1".into(), artifact_type: None });
+    for (request, told) in [
+        (tag("a"), Told(403, Some(5), Said::Code("DENIED".into()))),
+        (tag("c"), absent("NAME_UNKNOWN", 5)),
+        (referrers, absent("MANIFEST_UNKNOWN", 5)),
+    ] {
+        let mut book = Book::prepared();
+        book.add(request, told);
+        book.fails("the state at revision 5 gives");
     }
     let mut book = Book::prepared();
     book.add(put("m2", &["a"]), Told(201, None, Said::Nothing));

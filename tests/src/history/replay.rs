@@ -158,7 +158,7 @@ impl Replay<'_> {
             }
             Some(revision) if revision > ceiling => self.find(index, "it shows what began after it ended"),
             Some(revision) => self.exact.push((revision, index)),
-            None if answer.status < 300 && event.request.is_read() => self.find(index, "a read names no revision"),
+            None if event.request.is_read() => self.find(index, "a read names no revision"),
             None => self.await_state(index, Test::Answer, floor, ceiling),
         }
     }

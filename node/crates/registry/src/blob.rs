@@ -1,7 +1,7 @@
 //! Blobs: is it there, read it, unlink it.
 
 use blobs::handle::ByteStream;
-use domain::{ByteRange, Digest, RepositoryName};
+use domain::{ByteRange, Digest, RepositoryName, Revision};
 use metadata::View;
 use metadata::command::Command;
 use metadata::handle::Origin;
@@ -24,6 +24,8 @@ pub enum ReadError {
         digest: Digest,
         /// The repository.
         repository: RepositoryName,
+        /// The state that says so.
+        revision: Revision,
     },
     /// Its bytes cannot be had now. HTTP 503, never 404.
     #[error(transparent)]
@@ -104,6 +106,10 @@ impl DeleteError {
     }
 }
 
+fn unknown(repository: &RepositoryName, digest: Digest, as_of: AsOf) -> ReadError {
+    ReadError::Unknown { digest, repository: repository.clone(), revision: as_of.revision }
+}
+
 /// A blob that the repository holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -158,7 +164,7 @@ impl Handle {
         let grace_ms = self.config().grace_ms;
         let find = |view: &View| dependable(view, repository, &digest, grace_ms);
         let (row, as_of) = self.prove_point(asked, find).await?;
-        let row = row.ok_or_else(|| ReadError::Unknown { digest, repository: repository.clone() })?;
+        let row = row.ok_or_else(|| unknown(repository, digest, as_of))?;
         Ok(Found { row, as_of })
     }
 
@@ -175,7 +181,7 @@ impl Handle {
             return Ok(found);
         }
         let (row, as_of) = self.prove_point(asked, |view| linked(view, repository, &digest)).await?;
-        let row = row.ok_or_else(|| ReadError::Unknown { digest, repository: repository.clone() })?;
+        let row = row.ok_or_else(|| unknown(repository, digest, as_of))?;
         Ok(Found { row, as_of })
     }
 

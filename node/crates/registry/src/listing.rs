@@ -16,6 +16,8 @@ pub enum Error {
     UnknownRepository {
         /// The repository.
         repository: RepositoryName,
+        /// The state that says so.
+        revision: Revision,
     },
     /// The answer cannot be proved.
     #[error(transparent)]
@@ -101,7 +103,7 @@ impl Handle {
         };
         let (Tags { tags, is_known }, as_of) = self.prove(asked, find).await?;
         if !is_known {
-            return Err(Error::UnknownRepository { repository: repository.clone() });
+            return Err(Error::UnknownRepository { repository: repository.clone(), revision: as_of.revision });
         }
         let (rows, more) = cut(tags, limit);
         Ok(Page { rows, more, as_of })

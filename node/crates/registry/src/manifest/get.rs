@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use domain::{Digest, Reference, RepositoryName};
+use domain::{Digest, Reference, RepositoryName, Revision};
 use metadata::View;
 
 use super::BLOCKING_BYTES_MIN;
@@ -23,6 +23,8 @@ pub enum GetError {
     UnknownRepository {
         /// The repository.
         repository: RepositoryName,
+        /// The state that says so.
+        revision: Revision,
     },
     /// Proved: no such manifest or tag. HTTP 404 MANIFEST_UNKNOWN.
     #[error("`{reference}` is not known in `{repository}`")]
@@ -31,6 +33,8 @@ pub enum GetError {
         repository: RepositoryName,
         /// What was asked for.
         reference: Reference,
+        /// The state that says so.
+        revision: Revision,
     },
     /// The answer cannot be proved.
     #[error(transparent)]
@@ -117,15 +121,14 @@ impl Handle {
             move |view: &View| look_up(view, &repository, &reference)
         };
         let (found, as_of) = self.prove_by(asked, is_short, find).await?;
+        let (repository, revision) = (repository.clone(), as_of.revision);
         match found {
             Lookup::Found(digest, row) => {
                 self.short_manifests().note(digest, row.body.len());
                 Ok(Found { digest, media_type: row.media_type, body: row.body, as_of })
             }
-            Lookup::RepositoryAlone => {
-                Err(GetError::Unknown { repository: repository.clone(), reference: reference.clone() })
-            }
-            Lookup::Nothing => Err(GetError::UnknownRepository { repository: repository.clone() }),
+            Lookup::RepositoryAlone => Err(GetError::Unknown { repository, reference: reference.clone(), revision }),
+            Lookup::Nothing => Err(GetError::UnknownRepository { repository, revision }),
         }
     }
 }
