@@ -4,9 +4,55 @@ use serde_json::json;
 use tests::content::sha256;
 use tests::image::{INDEX, MANIFEST};
 
-use crate::row::{BOTH, Expect, LAYER, Stored, blob, image, manifest, rows};
+use crate::row::{At, BOTH, Expect, LAYER, Stored, blob, image, manifest, rows};
+
+/// A manifest that lacks something is shown by tag and digest, and goes by both.
+async fn is_shown_and_deleted(at: &At, repository: &str, stored: &Stored) {
+    let tagged = format!("{}?tag=v1", stored.digest);
+    at.put(repository, &tagged, stored.kind, &stored.body).await.created(&stored.digest);
+    let paths = ["v1", &stored.digest].map(|reference| manifest(repository, reference));
+    for path in &paths {
+        let answer = at.head(path).await.is(200).has("content-type", stored.kind);
+        let answer = answer.has("content-length", stored.body.len().to_string());
+        assert!(answer.has("docker-content-digest", &stored.digest).body.is_empty());
+        assert_eq!(at.get(path).await.is(200).body, stored.body);
+    }
+    for path in &paths {
+        at.delete(path).await.is(202);
+        at.is_gone(path).await;
+        at.delete(path).await.refused(404, "MANIFEST_UNKNOWN");
+    }
+}
 
 rows! {
+    async fn d02_sparse_manifests_are_deleted_and_then_what_was_pushed(at) {
+        for algorithm in BOTH {
+            let (repository, config, layer, late) = (at.sparse_repository(), at.bytes(60), at.bytes(300), at.bytes(301));
+            let mut pushed = vec![at.push(&repository, &config, algorithm).await];
+            pushed.push(at.push(&repository, &layer, algorithm).await);
+            let layers: [(&str, &[u8]); 3] = [(LAYER, &layer), (LAYER, &late), (LAYER, b"never pushed")];
+            let lacking = Stored::new(MANIFEST, image(algorithm, &config, &layers, &json!({})), algorithm);
+            at.store(&repository, &lacking).await;
+            let missing = Stored::new(MANIFEST, at.bytes(40), algorithm);
+            let index = Stored::index(algorithm, &[&lacking, &missing], &json!({}));
+            // What comes later is named by the manifest that waited for it.
+            pushed.push(at.push(&repository, &late, algorithm).await);
+            for digest in &pushed {
+                at.delete(blob(&repository, digest)).await.refused(405, "DENIED");
+            }
+            for stored in [&index, &lacking] {
+                is_shown_and_deleted(&at, &repository, stored).await;
+            }
+            for digest in &pushed {
+                at.delete(blob(&repository, digest)).await.is(202);
+                at.is_gone(&blob(&repository, digest)).await;
+            }
+            at.is_gone(&blob(&repository, &algorithm.of(b"never pushed"))).await;
+            at.delete(blob(&repository, &algorithm.of(b"never pushed"))).await.refused(404, "BLOB_UNKNOWN");
+            assert!(at.tags(&repository).await.is_empty());
+        }
+    }
+
     async fn d01_a_deleted_tag_is_gone(at) {
         let repository = at.repository();
         let stored = at.image(&repository, BOTH[0]).await;
@@ -71,6 +117,31 @@ rows! {
             let path = blob(&repository, &algorithm.of(b"never pushed"));
             at.delete(&path).await.refused(404, "BLOB_UNKNOWN");
             at.is_gone(&path).await;
+        }
+    }
+
+    async fn d04_a_config_that_manifests_share_goes_after_the_last_of_them(at) {
+        for algorithm in BOTH {
+            let (repository, config) = (at.repository(), at.bytes(70));
+            for _ in 0..3 {
+                let shared = blob(&repository, &at.push(&repository, &config, algorithm).await);
+                let mut stored = Vec::new();
+                for len in [300, 301] {
+                    let layer = at.bytes(len);
+                    at.push(&repository, &layer, algorithm).await;
+                    stored.push(Stored::new(MANIFEST, image(algorithm, &config, &[(LAYER, &layer)], &json!({})), algorithm));
+                    at.store(&repository, &stored[stored.len() - 1]).await;
+                }
+                for stored in &stored {
+                    at.delete(&shared).await.refused(405, "DENIED");
+                    at.delete(manifest(&repository, &stored.digest)).await.is(202);
+                    at.is_gone(&manifest(&repository, &stored.digest)).await;
+                    at.head(&shared).await.is(200);
+                }
+                at.delete(&shared).await.is(202);
+                at.is_gone(&shared).await;
+                at.delete(&shared).await.refused(404, "BLOB_UNKNOWN");
+            }
         }
     }
 

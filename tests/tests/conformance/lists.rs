@@ -100,6 +100,31 @@ rows! {
         assert!(own.iter().all(|name| whole.contains(name)), "{whole:?}");
     }
 
+    async fn l03_the_catalog_is_in_byte_order(at) {
+        let below = at.repository();
+        // Neither by length, nor as a dictionary would have it, nor component by component.
+        let sorted = ["a", "a--b", "a-b", "a.b", "a/b", "a/b/c", "a0", "a00", "a_b", "ab", "b"];
+        for name in ["ab", "a/b/c", "b", "a0", "a", "a_b", "a--b", "a/b", "a00", "a-b", "a.b"] {
+            at.push(&format!("{below}/{name}"), b"{}", BOTH[0]).await;
+        }
+        for n in [1, 2, 3, 11] {
+            let (mut found, mut path) = (Vec::new(), Some(format!("/v2/_catalog?n={n}&last={below}")));
+            while let Some(page) = path.filter(|_| found.len() < sorted.len()) {
+                let answer = at.get(page).await.is(200);
+                found.extend(names(&answer, "repositories"));
+                path = next(&answer);
+            }
+            found.truncate(sorted.len());
+            assert_eq!(found, sorted.map(|name| format!("{below}/{name}")));
+        }
+        for (at_name, name) in sorted.iter().enumerate() {
+            let answer = at.get(format!("/v2/_catalog?n=1&last={below}/{name}")).await.is(200);
+            let after: Vec<String> = names(&answer, "repositories");
+            let wanted = sorted.get(at_name + 1).map(|next| format!("{below}/{next}"));
+            assert!(wanted.is_none_or(|wanted| after == [wanted]), "after {name}: {after:?}");
+        }
+    }
+
     async fn l04_n_of_zero_is_an_empty_page_without_link(at) {
         let repository = tagged(&at, &["a"]).await;
         for (path, key) in [(format!("/v2/{repository}/tags/list"), "tags"), ("/v2/_catalog".to_owned(), "repositories")] {

@@ -120,10 +120,26 @@ rows! {
     async fn f04_inline_data(at) {
         let repository = at.repository();
         let layer = blobs(&at, &repository).await;
-        let mut config = descriptor(BOTH[0], CONFIG, b"{}");
-        config["data"] = json!("e30=");
-        let body = image(BOTH[0], b"{}", &[(LAYER, &layer)], &json!({"config": config}));
-        is_stored(&at, &repository, &Stored::new(MANIFEST, body, BOTH[0])).await;
+        let inline = |kind: &str, bytes: &[u8], data: &str| {
+            let mut descriptor = descriptor(BOTH[0], kind, bytes);
+            descriptor["data"] = json!(data);
+            descriptor
+        };
+        at.push(&repository, b"hello world", BOTH[0]).await;
+        let config = inline(CONFIG, b"{}", "e30=");
+        let layers = json!([
+            inline(LAYER, b"hello world", "aGVsbG8gd29ybGQ="),
+            descriptor(BOTH[0], LAYER, &layer),
+            inline(LAYER, b"{}", "e30="),
+        ]);
+        for more in [json!({"config": config}), json!({"layers": layers}), json!({"config": config, "layers": layers})] {
+            let body = image(BOTH[0], b"{}", &[(LAYER, &layer)], &more);
+            is_stored(&at, &repository, &Stored::new(MANIFEST, body, BOTH[0])).await;
+        }
+        // Data in a descriptor stands for no blob: what it names has to be there.
+        let layers = json!([inline(LAYER, b"not pushed", "bm90IHB1c2hlZA==")]);
+        let body = image(BOTH[0], b"{}", &[], &json!({"layers": layers}));
+        at.put(&repository, "v1", MANIFEST, &body).await.refused(400, "MANIFEST_BLOB_UNKNOWN");
     }
 
     async fn f04_layers_that_may_not_be_distributed(at) {
@@ -218,16 +234,26 @@ rows! {
     async fn f08_a_manifest_of_almost_four_megabytes(at) {
         let repository = at.repository();
         let layer = blobs(&at, &repository).await;
-        let annotations: Map<String, Value> =
-            (0..390).map(|number| (format!("org.example.{number}"), "x".repeat(10_000).into())).collect();
-        let body = image(BOTH[0], b"{}", &[(LAYER, &layer)], &json!({"annotations": annotations}));
         // Each region takes one: one of them leads, the others hand it on.
         for region in at.clients() {
             let tag = format!("at-{}", region.address().replace(':', "-"));
-            let ask = at.putting(&repository, &tag, MANIFEST, &body);
-            let answer = region.send(ask).await.expect("the region answers").created(&sha256(&body));
-            at.is_at_location(&answer, &body).await;
-            assert_eq!(at.get(manifest(&repository, &tag)).await.is(200).body, body);
+            let annotations: Map<String, Value> =
+                (0..390).map(|number| (format!("org.example.{tag}.{number}"), "x".repeat(10_000).into())).collect();
+            let body = image(BOTH[0], b"{}", &[(LAYER, &layer)], &json!({"annotations": annotations}));
+            let digest = sha256(&body);
+            for reference in [&digest, &tag] {
+                let ask = at.putting(&repository, reference, MANIFEST, &body);
+                let answer = region.send(ask).await.expect("the region answers").created(&digest);
+                at.is_at_location(&answer, &body).await;
+            }
+            for reference in [&tag, &digest] {
+                let path = manifest(&repository, reference);
+                let head = at.head(&path).await.is(200).has("docker-content-digest", &digest);
+                assert!(head.has("content-length", body.len().to_string()).body.is_empty());
+                assert_eq!(at.get(&path).await.is(200).body, body);
+                region.send(Ask::new(Method::DELETE, &path)).await.expect("the region answers").is(202);
+                at.is_gone(&path).await;
+            }
         }
     }
 

@@ -28,6 +28,34 @@ rows! {
         }
     }
 
+    async fn s01_names_in_the_query_may_be_percent_encoded(at) {
+        let (there, content) = (at.repository(), at.bytes(1500));
+        for algorithm in BOTH {
+            let (posted, put, mounted, anonymous) = (at.repository(), at.repository(), at.repository(), at.repository());
+            let digest = algorithm.of(&content);
+            let written = digest.replace(':', "%3A");
+            let ask = Ask::new(Method::POST, format!("{}?digest={written}", uploads(&posted)));
+            let answer = at.send(ask.payload(Payload::Given(content.clone()))).await.created(&digest);
+            at.is_at_location(&answer, &content).await;
+            let location = at.begin(&put).await;
+            let answer = at.close(&location, &written.replace("%3A", "%3a"), &content).await.created(&digest);
+            at.is_at_location(&answer, &content).await;
+            at.push(&there, &content, algorithm).await;
+            let from = there.replace('/', "%2F");
+            for (repository, from) in [(&mounted, format!("&from={from}")), (&anonymous, String::new())] {
+                let path = format!("{}?mount={written}{from}", uploads(repository));
+                let answer = at.send(Ask::new(Method::POST, path)).await.created(&digest);
+                assert_eq!(answer.location(), blob(repository, &digest));
+                at.is_at_location(&answer, &content).await;
+            }
+            // What is encoded is read before it is judged: this is another repository, and another digest.
+            let path = format!("{}?mount={written}&from={from}%2Fother", uploads(&at.repository()));
+            at.send(Ask::new(Method::POST, path)).await.is(202);
+            let path = format!("{}?mount={}", uploads(&at.repository()), written.replace("sha", "sha%20"));
+            at.send(Ask::new(Method::POST, path)).await.refused(400, "DIGEST_INVALID");
+        }
+    }
+
     async fn s02_a_wrong_digest_is_400(at) {
         let (repository, content) = (at.repository(), at.bytes(2000));
         for algorithm in BOTH {
@@ -109,6 +137,28 @@ rows! {
             at.head(blob(&there, &digest)).await.is(200);
             at.delete(blob(&there, &digest)).await.is(202);
             at.is_gone(&blob(&there, &digest)).await;
+        }
+    }
+
+    async fn m04_a_blob_mounted_without_a_source_is_deleted_in_each_repository_by_itself(at) {
+        let (here, there, content) = (at.repository(), at.repository(), at.bytes(900));
+        for algorithm in BOTH {
+            let digest = at.push(&there, &content, algorithm).await;
+            for [first, second] in [[&here, &there], [&there, &here]] {
+                // In the second turn it is mounted the other way round.
+                let path = format!("{}?mount={digest}", uploads(first));
+                at.send(Ask::new(Method::POST, path)).await.created(&digest);
+                at.delete(blob(first, &digest)).await.is(202);
+                at.is_gone(&blob(first, &digest)).await;
+                assert_eq!(at.get(blob(second, &digest)).await.is(200).body, content);
+                at.push(first, &content, algorithm).await;
+            }
+            for repository in [&there, &here] {
+                at.delete(blob(repository, &digest)).await.is(202);
+                at.is_gone(&blob(repository, &digest)).await;
+            }
+            let path = format!("{}?mount={digest}", uploads(&here));
+            at.delete(at.send(Ask::new(Method::POST, path)).await.is(202).location()).await.is(204);
         }
     }
 

@@ -95,6 +95,39 @@ rows! {
         }
     }
 
+    async fn r03_an_index_and_its_children_refer_to_one_subject(at) {
+        for algorithm in BOTH {
+            let repository = at.repository();
+            let subject = at.image(&repository, algorithm).await;
+            let kind = "application/vnd.example.signature";
+            let more = json!({"subject": subject.descriptor(), "artifactType": kind});
+            let mut all = Vec::new();
+            for len in [50, 51] {
+                let layer = at.bytes(len);
+                at.push(&repository, b"{}", algorithm).await;
+                at.push(&repository, &layer, algorithm).await;
+                all.push(Stored::new(MANIFEST, image(algorithm, b"{}", &[(LAYER, &layer)], &more), algorithm));
+            }
+            all.push(Stored::index(algorithm, &[&all[0], &all[1]], &more));
+            for (number, stored) in all.iter().enumerate() {
+                let reference = format!("{}?tag=t{number}", stored.digest);
+                let answer = at.put(&repository, &reference, stored.kind, &stored.body).await.created(&stored.digest);
+                let answer = answer.has("oci-subject", &subject.digest).has("oci-tag", format!("t{number}"));
+                at.is_at_location(&answer, &stored.body).await;
+                assert_eq!(list(&at, &repository, &subject.digest).await.len(), number + 1);
+            }
+            let path = format!("{}?artifactType={}", referrers(&repository, &subject.digest), kind.replace('/', "%2F"));
+            let filtered = entries(&at.get(path).await.is(200).has("oci-filters-applied", "artifactType"));
+            for found in [list(&at, &repository, &subject.digest).await, filtered] {
+                assert_eq!(found.len(), 3, "{found:?}");
+                for stored in &all {
+                    let entry = find(&found, stored);
+                    assert_eq!((&entry["artifactType"], &entry["mediaType"]), (&json!(kind), &json!(stored.kind)));
+                }
+            }
+        }
+    }
+
     async fn r03_an_entry_without_annotations_has_none(at) {
         let repository = at.repository();
         let subject = at.image(&repository, BOTH[0]).await;

@@ -249,7 +249,8 @@ impl At {
         self.push(repository, &layer, algorithm).await;
         let body = image(algorithm, &config, &[(LAYER, &layer)], &json!({}));
         let stored = Stored::new(MANIFEST, body, algorithm);
-        self.store(repository, &stored).await;
+        let answer = self.store(repository, &stored).await;
+        self.is_at_location(&answer, &stored.body).await;
         stored
     }
 

@@ -49,7 +49,16 @@ rows! {
             let mut tags = accepted(&answer);
             tags.sort();
             assert_eq!(tags, ["a", "b"]);
+            at.is_at_location(&answer, &index.body).await;
             assert_eq!(at.tags(&repository).await, ["a", "b"]);
+            for tag in tags {
+                let path = manifest(&repository, &tag);
+                let head = at.head(&path).await.is(200).has("content-type", index.kind);
+                let head = head.has("content-length", index.body.len().to_string());
+                head.has("docker-content-digest", &index.digest);
+                let got = at.get(&path).await.is(200).has("docker-content-digest", &index.digest);
+                assert_eq!(got.body, index.body);
+            }
         }
     }
 
