@@ -297,8 +297,8 @@ impl Handle {
         let reference = Reference::Digest(digest);
         match self.manifest(repository, &reference, Asked::default().strict(), true).await {
             Ok(_) => Ok(DeleteError::Precondition { current: digest }),
-            Err(GetError::UnknownRepository { repository }) => Ok(DeleteError::UnknownRepository { repository }),
-            Err(GetError::Unknown { repository, reference }) => Ok(DeleteError::Unknown { repository, reference }),
+            Err(GetError::UnknownRepository { repository, .. }) => Ok(DeleteError::UnknownRepository { repository }),
+            Err(GetError::Unknown { repository, reference, .. }) => Ok(DeleteError::Unknown { repository, reference }),
             Err(GetError::Read(fault)) => Err(fault),
         }
     }
