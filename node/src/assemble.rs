@@ -95,6 +95,10 @@ impl House {
     /// Opens the rooms of a member, or waits for `init` or `join` when there is no identity.
     pub async fn open(self: &Arc<Self>) -> Result<(), birth::Error> {
         let _once = self.birth.lock().await;
+        if self.phase.get().rooms().is_some() {
+            // The doors are open already, and an operator was faster.
+            return Ok(());
+        }
         self.phase.set(Phase::Starting);
         let store = blobs::identify(&self.config.blobs_directory());
         let store = store.map_err(|error| birth::Error::Storage { detail: error.to_string() })?.map(|(id, _)| id);
@@ -302,7 +306,32 @@ fn http_settings(config: &Config) -> http::Settings {
 
 #[cfg(test)]
 mod tests {
+    use domain::RegionName;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_birth_before_the_node_has_looked_at_its_disk_is_a_birth() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let text = format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\n[peer]\nlisten = \"127.0.0.1:1\"\n[storage]\ndata = \"{}\"",
+            directory.path().join("data").display()
+        );
+        let config = Config::parse("node.toml", &text, &[], false, false).expect("a configuration").config;
+        let tasks = Tasks::new();
+        let house = House::new(config, tasks.clone(), Tasks::new(), Identity::default());
+        let node = NewNode {
+            region: RegionName::parse("paris").expect("valid"),
+            place: Default::default(),
+            public_url: "http://127.0.0.1".to_owned(),
+            peer_address: "127.0.0.1:1".to_owned(),
+            certificate: Vec::new(),
+        };
+        house.init(node, Durability::Majority).await.expect("the first of a cluster");
+        house.open().await.expect("nothing is left to open");
+        assert!(house.phase().get().rooms().is_some());
+        house.close(Duration::from_secs(10)).await;
+    }
 
     #[test]
     fn the_door_has_the_limits_of_the_configuration() {
