@@ -8,6 +8,7 @@ use domain::{NodeId, RegionName};
 use metadata::handle::Agreement;
 use runtime::{TaskKind, Tasks};
 
+use crate::ended::Ended;
 use crate::fault::{ReadFault, Unavailable};
 use crate::manifest::Short;
 use crate::pins::Pins;
@@ -56,6 +57,7 @@ struct Inner {
     mint: OnceLock<Mint>,
     pins: Pins,
     turns: Turns,
+    ended: Ended,
     short_manifests: Short,
 }
 
@@ -80,6 +82,7 @@ impl Handle {
             mint: OnceLock::new(),
             pins: Pins::default(),
             turns: Turns::default(),
+            ended: Ended::default(),
             short_manifests: Short::default(),
         };
         let handle = Handle { inner: Arc::new(inner) };
@@ -124,6 +127,10 @@ impl Handle {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.inner.turns
+    }
+
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.inner.ended
     }
 
     pub(crate) fn short_manifests(&self) -> &Short {

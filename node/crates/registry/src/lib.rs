@@ -1,11 +1,13 @@
 //! Floor 5: what OCI means by push, pull, mount, delete, list and refer.
 //!
 //! Knows the rules of the distribution specification and none of HTTP: the doors in `node/src/http` turn requests into
-//! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt
-//! and the turns of requests at one session; names live in `metadata`, bytes in `blobs`, copies in `replication`.
+//! calls of [`Handle`] and errors into status codes. It keeps no state of its own but the pins of proposals in doubt,
+//! the turns of requests at one session and how sessions ended; names live in `metadata`, bytes in `blobs`, copies in
+//! `replication`.
 
 pub mod blob;
 mod condition;
+mod ended;
 pub mod fault;
 pub mod handle;
 pub mod history;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use blobs::handle::{PlacedBlob, SessionStatus, UploadError};
-use domain::RepositoryName;
+use domain::{Digest, RepositoryName};
 use metadata::command::Command;
 use metadata::handle::{Origin, ProposeError};
 use runtime::clock;
@@ -61,7 +61,10 @@ impl Local {
     /// The session, if it is one of that repository: peers pass on the repository, and only the door checked its MAC.
     async fn find(&self, id: SessionId, repository: &RepositoryName) -> Result<SessionStatus, Error> {
         let status = self.handle.blobs().upload_status(id.key).await;
-        let status = status.map_err(|error| of_upload(error, self.handle.region()))?;
+        let status = status.map_err(|error| of_upload(error, self.handle.region())).map_err(|error| match error {
+            Error::Unknown => self.handle.ended().of(&id.key).map_or(error, |closed_as| Error::Ended { closed_as }),
+            other => other,
+        })?;
         if status.repository == *repository { Ok(status) } else { Err(Error::Unknown) }
     }
 }
@@ -91,7 +94,10 @@ impl Sessions for Local {
         let (local, repository) = (Local::new(&self.handle), repository.clone());
         let step = async move {
             let _turn = turn(&local.handle, id, CLOSE_TURN_MAX).await?;
-            local.finish(id, repository, closing).await
+            let digest = closing.digest;
+            let finished = local.finish(id, repository, closing).await;
+            local.note_end(id, digest, finished.as_ref().err()).await;
+            finished
         };
         // A client that leaves now must not take the pin of an open proposal with it.
         self.handle.to_the_end("close upload", step).await.unwrap_or(Err(WriteFault::Unknown.into()))
@@ -101,12 +107,30 @@ impl Sessions for Local {
         self.find(id, repository).await?;
         let _turn = turn(&self.handle, id, STEP_TURN_MAX).await?;
         let cancelled = unlocked(STEP_TURN_MAX, || self.handle.blobs().cancel_upload(id.key)).await;
-        cancelled.ok_or_else(|| busy(&self.handle))?.map_err(|error| of_upload(error, self.handle.region()))
+        let cancelled = cancelled.ok_or_else(|| busy(&self.handle))?;
+        let known = cancelled.map_err(|error| of_upload(error, self.handle.region()))?;
+        if known {
+            self.handle.ended().note(id.key, None);
+        }
+        Ok(known)
     }
 }
 
 /// Steps that are taken in turn.
 impl Local {
+    /// Remembers a session that its closing PUT has ended. Bytes with another digest end it too.
+    async fn note_end(&self, id: SessionId, digest: Digest, failed: Option<&Error>) {
+        match failed {
+            None => self.handle.ended().note(id.key, Some(digest)),
+            Some(Error::Digest(_)) => {
+                if matches!(self.handle.blobs().upload_status(id.key).await, Err(UploadError::Unknown)) {
+                    self.handle.ended().note(id.key, None);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
     async fn take_in(
         &self,
         id: SessionId,

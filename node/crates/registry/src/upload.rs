@@ -66,6 +66,12 @@ pub enum Error {
     /// No such session: never was, expired, cancelled, closed, of another repository, or its owner is gone for good.
     #[error("upload session is not known; begin a new one")]
     Unknown,
+    /// The session is over, and its owner remembers how. HTTP 404, or the answer of its success once more.
+    #[error("upload session is not known; begin a new one")]
+    Ended {
+        /// What it was closed as, if it was not cancelled, and did not fail in its last step.
+        closed_as: Option<Digest>,
+    },
     /// The chunk does not begin at the session's offset, or another request is writing; nothing changed.
     #[error("the session is at offset {offset}; continue from there")]
     Offset {
@@ -132,7 +138,7 @@ impl Error {
         match self {
             Error::TooMany | Error::Full { .. } | Error::OwnerUnreachable { .. } => true,
             Error::Offset { .. } | Error::Body { .. } | Error::Storage { .. } => true,
-            Error::Unknown | Error::Length { .. } | Error::Digest(_) => false,
+            Error::Unknown | Error::Ended { .. } | Error::Length { .. } | Error::Digest(_) => false,
             Error::Write(fault) => fault.is_retryable(),
             Error::Read(fault) => fault.is_retryable(),
         }
@@ -144,6 +150,7 @@ impl Error {
             Error::Body { .. } | Error::Storage { .. } | Error::Digest(_) => false,
             Error::Write(fault) => fault.has_no_side_effects(),
             Error::Unknown
+            | Error::Ended { .. }
             | Error::Offset { .. }
             | Error::Length { .. }
             | Error::TooMany
@@ -320,7 +327,7 @@ impl Handle {
             Err(error) => Err(error),
         };
         match closed {
-            Err(error) if error.may_follow_success() => self.closed_before(repository, digest, error).await,
+            Err(error) if error.may_follow_success(&digest) => self.closed_before(repository, digest, error).await,
             other => other,
         }
     }
@@ -392,7 +399,7 @@ impl Handle {
         match (found, error) {
             (Ok((Some(_), as_of)), _) => Ok(Recorded { revision: as_of.revision }),
             // "Unknown" is a negative answer, and it could not be proved.
-            (Err(fault), Error::Unknown) => Err(fault.into()),
+            (Err(fault), Error::Unknown | Error::Ended { .. }) => Err(fault.into()),
             (_, error) => Err(error),
         }
     }
@@ -441,9 +448,10 @@ impl Error {
 
     /// Whether a closing PUT that was successful before may get this when it is sent again. A refusal too: its copy may
     /// have been recorded, and given way to that of another upload since.
-    fn may_follow_success(&self) -> bool {
+    fn may_follow_success(&self, digest: &Digest) -> bool {
         match self {
             Error::Unknown | Error::OwnerUnreachable { .. } => true,
+            Error::Ended { closed_as } => closed_as.as_ref() == Some(digest),
             Error::Write(fault) => matches!(fault, WriteFault::Unknown | WriteFault::Internal { .. }),
             Error::Offset { .. }
             | Error::Body { .. }

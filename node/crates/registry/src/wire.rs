@@ -100,6 +100,7 @@ pub(crate) fn read_reply(reply: wire::SessionReply) -> Result<Result<Answer, Err
 fn write_failure(error: Error) -> Kind {
     match error {
         Error::Unknown => Kind::Unknown(wire::Empty {}),
+        Error::Ended { closed_as } => Kind::Ended(closed_as.map_or_else(String::new, |digest| digest.to_string())),
         Error::Offset { offset } => Kind::Offset(offset),
         Error::Body { detail } => Kind::Body(detail),
         Error::Length { expected, given } => Kind::Length(wire::WrongLength { expected, given }),
@@ -128,6 +129,8 @@ fn write_failure(error: Error) -> Kind {
 fn read_failure(kind: Kind) -> Result<Error, Malformed> {
     Ok(match kind {
         Kind::Unknown(wire::Empty {}) => Error::Unknown,
+        Kind::Ended(text) if text.is_empty() => Error::Ended { closed_as: None },
+        Kind::Ended(text) => Error::Ended { closed_as: Some(read_digest(&text)?) },
         Kind::Offset(offset) => Error::Offset { offset },
         Kind::Body(detail) => Error::Body { detail },
         Kind::Length(wire::WrongLength { expected, given }) => Error::Length { expected, given },
@@ -198,6 +201,7 @@ mod tests {
     fn error() -> impl Strategy<Value = Error> {
         prop_oneof![
             Just(Error::Unknown),
+            proptest::option::of(digest()).prop_map(|closed_as| Error::Ended { closed_as }),
             any::<u64>().prop_map(|offset| Error::Offset { offset }),
             ".{0,20}".prop_map(|detail| Error::Body { detail }),
             any::<(u64, u64)>().prop_map(|(expected, given)| Error::Length { expected, given }),
