@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +33,21 @@ pub(super) struct RequestBody {
     tasks: Tasks,
     is_untouched: bool,
     waits_for_continue: bool,
+    /// Unit: bytes.
+    taken: u64,
+    left: Left,
+}
+
+/// Whether a body was given up with more of it to come than is drained: then the connection ends with the answer, and
+/// the answer says so. Source: RFC 9112 §9.6.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left(Arc<AtomicBool>);
+
+impl Left {
+    /// True once that is certain. A chunked body does not say how long it is.
+    pub(super) fn ends_the_connection(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl RequestBody {
@@ -44,8 +60,15 @@ impl RequestBody {
             tasks,
             is_untouched: true,
             waits_for_continue: headers.contains_key(header::EXPECT),
+            taken: 0,
+            left: Left::default(),
             body: Some(body),
         }
+    }
+
+    /// Tells later what became of it.
+    pub(super) fn left(&self) -> Left {
+        self.left.clone()
     }
 
     /// `Content-Length`. A chunked body has none, and may be empty all the same.
@@ -122,6 +145,7 @@ impl Stream for RequestBody {
                     let deadline = Instant::now() + this.idle_max;
                     this.idle.as_mut().reset(deadline);
                     if let Ok(data) = frame.into_data() {
+                        this.taken += data.len() as u64;
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
@@ -147,7 +171,11 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         if self.is_untouched && self.waits_for_continue {
+            self.left.0.store(true, Ordering::Relaxed);
             return;
+        }
+        if self.announced.is_some_and(|announced| announced.saturating_sub(self.taken) > DRAIN_BYTES_MAX as u64) {
+            self.left.0.store(true, Ordering::Relaxed);
         }
         self.tasks.spawn(TaskKind::Request, "drain body", async move {
             let drain = async {

@@ -247,7 +247,9 @@ impl From<blob::DeleteError> for Failure {
 impl From<upload::Error> for Failure {
     fn from(error: upload::Error) -> Self {
         match error {
-            upload::Error::Unknown => Failure::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, &error),
+            upload::Error::Unknown | upload::Error::Ended { .. } => {
+                Failure::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, &error)
+            }
             upload::Error::Offset { .. } => {
                 Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid, &error)
             }

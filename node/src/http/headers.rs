@@ -43,7 +43,7 @@ pub(super) fn asked(headers: &HeaderMap) -> Result<Asked, Failure> {
             Some(Revision(number.ok_or_else(|| bad("Longshore-Min-Revision is not a revision"))?))
         }
     };
-    Ok(Asked { consistency, min_revision })
+    Ok(Asked { consistency, min_revision, after: None })
 }
 
 /// Says which state an answer reflects, and warns when it may not be the newest.
@@ -197,7 +197,10 @@ mod tests {
         let read = |pairs: &[(HeaderName, &str)]| asked(&headers(pairs));
         assert_eq!(read(&[]).ok(), Some(Asked::default()));
         let both = read(&[(CONSISTENCY, "local"), (MIN_REVISION, "7")]).ok();
-        assert_eq!(both, Some(Asked { consistency: Some(Consistency::Local), min_revision: Some(Revision(7)) }));
+        assert_eq!(
+            both,
+            Some(Asked { consistency: Some(Consistency::Local), min_revision: Some(Revision(7)), after: None })
+        );
         assert!(read(&[(CONSISTENCY, "eventual")]).is_err() && read(&[(MIN_REVISION, "-1")]).is_err());
     }
 

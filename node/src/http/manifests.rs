@@ -62,6 +62,10 @@ async fn put(
     reference: Reference,
     body: RequestBody,
 ) -> Result<Response<Body>, Failure> {
+    if asking.headers.contains_key(header::CONTENT_RANGE) {
+        // RFC 9110 §14.5: taking a part for the whole would store what nobody meant.
+        return Err(Failure::bad(Code::ManifestInvalid, "a manifest is put whole, not in ranges"));
+    }
     let tags = tags(&reference, &asking.query)?;
     let condition = headers::condition(&asking.headers)?;
     let content_type = asking.headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -10,6 +10,7 @@ mod body;
 mod byteranges;
 mod catalog;
 mod error;
+mod framing;
 mod headers;
 pub mod listen;
 mod manifests;
@@ -159,6 +160,7 @@ async fn respond(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
     // Made before anything is refused: it is drained when dropped, so that a client that is still sending gets to see
     // the answer.
     let body = RequestBody::new(body, &parts.headers, door.settings.body_idle_max, door.tasks.clone());
+    let left = body.left();
     let mut response = match door.requests.clone().try_acquire_owned() {
         Ok(permit) => {
             let response = answer(&door, parts, body).await.unwrap_or_else(Failure::into_response);
@@ -168,6 +170,9 @@ async fn respond(door: Arc<Door>, request: Request<Body>) -> Response<Body> {
         Err(_) => Failure::too_many("too many requests are in flight in this region").into_response(),
     };
     mark(&mut response);
+    if left.ends_the_connection() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let (region, node) = (door.registry.region().as_str(), door.registry.node().to_string());
     for (name, value) in [(headers::REGION, region), (headers::NODE, node.as_str())] {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -183,6 +188,7 @@ fn mark(response: &mut Response<Body>) {
 }
 
 async fn answer(door: &Arc<Door>, parts: Parts, body: RequestBody) -> Result<Response<Body>, Failure> {
+    framing::check(&parts)?;
     let Some(path) = path::parse(parts.uri.path()) else { return Err(Failure::not_found(parts.uri.path())) };
     let Path { name, resource } = path;
     let allowed = route::methods(&resource);

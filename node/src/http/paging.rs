@@ -18,7 +18,7 @@ pub(super) fn page(query: &Query) -> Result<PageOf, Failure> {
 
 /// The revision that the page before showed: this one must not show less. Set by us, so nonsense is ignored.
 pub(super) fn after_the_page_before(query: &Query, asked: Asked) -> Asked {
-    asked.at_least(query.get("rev").and_then(|text| text.parse().ok()).map(Revision))
+    asked.after(query.get("rev").and_then(|text| text.parse().ok()).map(Revision))
 }
 
 /// The `Link` to the page after `last`: path-only, one, and keeping what was asked. `n` only where the client gave one.
@@ -88,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_waits_for_the_revision_of_the_one_before() {
-        let asked = |text: &str| after_the_page_before(&Query::parse(text), Asked::default()).min_revision;
+    fn the_next_page_comes_after_the_one_before() {
+        let asked = |text: &str| after_the_page_before(&Query::parse(text), Asked::default()).after;
         assert_eq!(asked("rev=7"), Some(Revision(7)));
         assert_eq!(asked("rev=x"), None);
         assert_eq!(asked(""), None);

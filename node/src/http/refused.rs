@@ -80,8 +80,12 @@ struct Instead {
 }
 
 impl Instead {
-    fn of(answer: &[u8]) -> Option<Self> {
-        let bytes = rewrite(answer)?;
+    fn of(answer: &[u8], is_head: bool) -> Option<Self> {
+        let mut bytes = rewrite(answer)?;
+        if is_head && let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            // An answer to HEAD has a length and no body.
+            bytes.truncate(end + 4);
+        }
         let late = Box::pin(tokio::time::sleep(DRAIN_MAX));
         Some(Instead { bytes, sent: 0, of: answer.len(), closed: false, drained: 0, late })
     }
@@ -121,7 +125,9 @@ fn rewrite(answer: &[u8]) -> Option<Vec<u8>> {
     let status = StatusCode::from_bytes(code.as_bytes()).ok().filter(StatusCode::is_client_error)?;
     let message = match status {
         StatusCode::URI_TOO_LONG => "the URL is longer than any of this registry",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request's head has more than 64 KiB or 100 lines",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "the request's head has more than 64 KiB or 100 lines, or announces a body longer than any"
+        }
         _ => "this is no request of HTTP/1.1",
     };
     let (headers, body) = Failure::new(status, Code::Unsupported, message).into_parts();
@@ -144,11 +150,17 @@ pub(super) struct Spoken<S> {
     stream: S,
     answers: Answers,
     instead: Option<Instead>,
+    /// Something was written since the last flush.
+    has_written: bool,
+    /// The next bytes that come begin a request.
+    is_between: bool,
+    /// The request being read begins as HEAD does.
+    is_head: bool,
 }
 
 impl<S> Spoken<S> {
     pub(super) fn new(stream: S, answers: Answers) -> Self {
-        Spoken { stream, answers, instead: None }
+        Spoken { stream, answers, instead: None, has_written: false, is_between: true, is_head: false }
     }
 }
 
@@ -156,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Spoken<S> {
     /// Writes what stands in place of `bytes`; `None` when nothing does.
     fn replaced(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.instead.is_none() && self.answers.is_quiet() {
-            self.instead = Instead::of(bytes);
+            self.instead = Instead::of(bytes, self.is_head);
         }
         let written = self.instead.as_mut()?.poll(&mut self.stream, context);
         if written.is_ready() {
@@ -172,7 +184,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = &buffer.filled()[before..];
+        if self.is_between && !came.is_empty() {
+            self.is_between = false;
+            self.is_head = came.starts_with(b"HEAD ");
+        }
+        read
     }
 }
 
@@ -180,7 +199,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.replaced(context, bytes) {
             Some(written) => written,
-            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+            None => {
+                self.has_written = true;
+                Pin::new(&mut self.stream).poll_write(context, bytes)
+            }
         }
     }
 
@@ -195,6 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
                 return written;
             }
         }
+        self.has_written = true;
         Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
     }
 
@@ -206,6 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.answers.flushed();
+            self.is_between |= std::mem::take(&mut self.has_written) && self.answers.is_quiet();
         }
         flushed
     }

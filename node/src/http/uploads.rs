@@ -28,7 +28,11 @@ pub(super) async fn begin(asking: &Asking, name: RepositoryName, body: RequestBo
     match asking.query.get("digest") {
         Some(text) => {
             let digest = digest(text)?;
-            let closing = Closing { digest, chunk: None, body: some(body), actor: asking.origin().actor };
+            let chunk = chunk(asking, &body)?;
+            if chunk.is_some_and(|chunk| chunk.offset != 0) {
+                return Err(Failure::bad(Code::BlobUploadInvalid, "a blob that comes in one request begins at byte 0"));
+            }
+            let closing = Closing { digest, chunk, body: some(body), actor: asking.origin().actor };
             let recorded = asking.registry().upload_whole(&name, closing).await?;
             created(&name, digest, recorded)
         }

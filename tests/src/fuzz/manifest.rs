@@ -31,7 +31,9 @@ pub fn check(bytes: &[u8]) {
     }
     match json::read(body) {
         Ok(document) => {
-            let expected = facts(&document, header).filter(|_| body.len() <= MANIFEST_BYTES_MAX);
+            // A stored body was a manifest before it is read as an index of referrers.
+            let is_fit = body.len() <= MANIFEST_BYTES_MAX && std::str::from_utf8(body).is_ok();
+            let expected = facts(&document, header).filter(|_| is_fit);
             assert_eq!(read.as_ref().ok(), expected.as_ref(), "{header:?}: {read:?}");
             assert_eq!(entries, listed(&document).unwrap_or_default());
         }
@@ -159,7 +161,8 @@ struct Descriptor<'j> {
 fn descriptor(value: &Json) -> Option<Descriptor<'_>> {
     let members = members(value, &["mediaType", "digest", "size", "urls"])?;
     let digest = text(&members, "digest")??;
-    let size = number(members.get("size")?)?;
+    // Clients read it as 64 bits with a sign.
+    let size = number(members.get("size")?).filter(|size| *size <= u64::MAX / 2)?;
     let (_, urls) = array(&members, "urls")?;
     Some(Descriptor { digest, size, media_type: text(&members, "mediaType")?, has_urls: !urls.is_empty() })
 }

@@ -19,7 +19,8 @@ pub fn check(bytes: &[u8]) {
 ///
 /// Source: OCI distribution-spec, "Endpoints"; Docker's catalog.
 fn oracle(text: &str) -> Option<Path> {
-    let decoded = String::from_utf8(percent_decoded(text)).ok()?;
+    let decoded = percent_decoded(text);
+    let decoded = String::from_utf8_lossy(&decoded);
     let components: Vec<&str> = decoded.split('/').collect();
     let (name, resource) = match components.as_slice() {
         ["", "v2"] => return Some(Path { name: None, resource: Resource::BaseWithoutSlash }),

@@ -7,6 +7,7 @@
 mod blobs;
 mod conditions;
 mod deletes;
+mod doubtful;
 mod errors;
 mod faults;
 mod limits;
@@ -44,6 +45,7 @@ fn common() -> Vec<Row> {
         deletes::rows(),
         referrers::rows(),
         ranges::rows(),
+        doubtful::rows(),
     ]
     .concat()
 }

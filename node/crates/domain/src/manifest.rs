@@ -139,7 +139,9 @@ pub fn parse(body: &[u8], content_type: Option<&str>) -> Result<Manifest, Error>
     if let Some(header) = &header {
         known_type(header)?;
     }
-    let Object(document) = serde_json::from_slice::<Object<Document>>(body).map_err(json_error)?;
+    // The parser would pass over other bytes in what it ignores, and other readers would not. Source: RFC 8259 §8.1.
+    let text = std::str::from_utf8(body).map_err(|error| Error::Json { detail: error.to_string() })?;
+    let Object(document) = serde_json::from_str::<Object<Document>>(text).map_err(json_error)?;
     match document.schema_version {
         Some(SchemaVersion(Ok(2))) => {}
         Some(SchemaVersion(Ok(1))) => return Err(Error::Schema1),
@@ -348,8 +350,18 @@ impl Document {
 struct Descriptor {
     media_type: Option<String>,
     digest: String,
+    #[serde(deserialize_with = "size")]
     size: u64,
     urls: Option<List<IgnoredAny>>,
+}
+
+/// A descriptor's size: 64 bits with a sign, so that clients can read it. Source: OCI image-spec, "Descriptor".
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if i64::try_from(size).is_err() {
+        return Err(de::Error::custom(format_args!("a size of {size} bytes does not fit into 63 bits")));
+    }
+    Ok(size)
 }
 
 #[derive(Deserialize)]
@@ -363,6 +375,7 @@ struct FallbackIndex {
 struct Listed {
     media_type: Option<String>,
     digest: String,
+    #[serde(deserialize_with = "size")]
     size: u64,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,

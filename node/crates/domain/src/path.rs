@@ -37,7 +37,8 @@ pub enum Resource {
 
 /// Reads a path; none for what the registry does not have.
 pub fn parse(path: &str) -> Option<Path> {
-    let path = percent_decode_str(path).decode_utf8().ok()?;
+    // What is no text becomes what no name, tag or digest holds, and is refused by whom it concerns.
+    let path = percent_decode_str(path).decode_utf8_lossy();
     let rest = match path.strip_prefix("/v2")? {
         "" => return Some(Path { name: None, resource: Resource::BaseWithoutSlash }),
         "/" => return Some(Path { name: None, resource: Resource::Base }),
@@ -110,6 +111,11 @@ mod tests {
         {
             assert_eq!(at(path), None, "{path}");
         }
-        assert_eq!(at("/v2/a/%ff/tags/list"), None);
+    }
+
+    #[test]
+    fn what_is_no_text_is_left_to_whom_it_concerns() {
+        assert_eq!(at("/v2/a/%ff/tags/list"), named("a/\u{fffd}", Resource::Tags));
+        assert_eq!(at("/v2/a/blobs/sha256:%ff"), named("a", Resource::Blob("sha256:\u{fffd}".to_owned())));
     }
 }

@@ -21,8 +21,11 @@ pub enum Consistency {
 pub struct Asked {
     /// `Longshore-Consistency`.
     pub consistency: Option<Consistency>,
-    /// `Longshore-Min-Revision`, or the revision of the page before.
+    /// `Longshore-Min-Revision`: waited for, within bounds.
     pub min_revision: Option<Revision>,
+    /// The revision that the page before showed. A read that is proved now shows that state or a later one, if it was
+    /// ever shown; a client may write anything here.
+    pub after: Option<Revision>,
 }
 
 impl Asked {
@@ -35,10 +38,10 @@ impl Asked {
         }
     }
 
-    /// Raises the revision to wait for.
+    /// The same read, but not of an older state than the page before showed.
     #[must_use]
-    pub fn at_least(self, revision: Option<Revision>) -> Self {
-        Asked { min_revision: self.min_revision.max(revision), ..self }
+    pub fn after(self, revision: Option<Revision>) -> Self {
+        Asked { after: revision, ..self }
     }
 
     /// The same read, but proved or refused.
@@ -51,6 +54,16 @@ impl Asked {
 impl Handle {
     pub(crate) async fn view(&self, demand: Demand, min_revision: Option<Revision>) -> Result<View, ReadFault> {
         self.metadata().view(demand, min_revision).await.map_err(|error| fault::of_read(error, &self.here("")))
+    }
+
+    /// The demands to try in turn. A page that comes after a later state than this region has needs a proof, which
+    /// brings that state.
+    fn demands(&self, asked: Asked) -> Result<[Demand; 2], ReadFault> {
+        let is_behind = match asked.after {
+            Some(after) => self.metadata().local()?.revision() < after,
+            None => false,
+        };
+        Ok([if is_behind { Demand::Strict } else { asked.demand() }, Demand::Strict])
     }
 
     /// Looks something up under the proof asked for; what is not found is looked up again under a strict view, so that
@@ -71,7 +84,7 @@ impl Handle {
         F: Fn(&View) -> Result<T, view::Error> + Send + Sync + 'static,
     {
         let find = std::sync::Arc::new(find);
-        for demand in [asked.demand(), Demand::Strict] {
+        for demand in self.demands(asked)? {
             let view = self.view(demand, asked.min_revision).await?;
             let (as_of, freshness, find) = (AsOf::of(&view), view.freshness(), find.clone());
             let found = if is_short(&view)? { find(&view)? } else { blocking(move || find(&view)).await?? };
@@ -88,7 +101,7 @@ impl Handle {
         T: Finding,
         F: Fn(&View) -> Result<T, view::Error>,
     {
-        for demand in [asked.demand(), Demand::Strict] {
+        for demand in self.demands(asked)? {
             let view = self.view(demand, asked.min_revision).await?;
             let found = find(&view)?;
             if found.is_positive() || view.freshness() == Freshness::Strict {
@@ -121,11 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_higher_revision_is_waited_for() {
-        let asked = Asked { min_revision: Some(Revision(5)), consistency: None };
-        assert_eq!(asked.at_least(Some(Revision(3))).min_revision, Some(Revision(5)));
-        assert_eq!(asked.at_least(Some(Revision(9))).min_revision, Some(Revision(9)));
-        assert_eq!(asked.at_least(None).min_revision, Some(Revision(5)));
+    fn a_demand_is_kept_or_raised() {
+        let asked = Asked { min_revision: Some(Revision(5)), ..Asked::default() }.after(Some(Revision(3)));
+        assert_eq!((asked.min_revision, asked.after), (Some(Revision(5)), Some(Revision(3))));
         assert_eq!(asked.demand(), Demand::Pull);
         assert_eq!(asked.strict().demand(), Demand::Strict);
     }
