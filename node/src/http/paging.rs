@@ -57,7 +57,7 @@ mod tests {
             prop_assert_eq!((next.get("n"), next.get("artifactType")), (query.get("n"), query.get("artifactType")));
             prop_assert_eq!((next.get("last"), next.get("other")), (Some(last.as_str()), None));
             let asked = after_the_page_before(&next, Asked::default());
-            prop_assert_eq!(asked.min_revision, Some(Revision(revision)));
+            prop_assert_eq!(asked.after, Some(Revision(revision)));
         }
     }
 
