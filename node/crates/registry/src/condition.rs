@@ -19,12 +19,7 @@ pub enum Condition {
 impl Condition {
     /// Whether it holds where `current` is there.
     pub fn holds(&self, current: &Digest) -> bool {
-        match self {
-            Condition::Absent => false,
-            Condition::Present => true,
-            Condition::Matches(digests) => digests.contains(current),
-            Condition::Differs(digests) => !digests.contains(current),
-        }
+        self.clone().precondition().is_none_or(|precondition| precondition.holds(Some(current)))
     }
 
     /// As `apply` judges it. None where nothing is asked beyond that something is there, or nothing at all.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use blobs::handle::{PlacedBlob, SessionStatus, UploadError};
+use domain::content_range::Chunk;
 use domain::{Digest, RepositoryName};
 use metadata::command::Command;
 use metadata::handle::{Origin, ProposeError};
@@ -14,7 +15,6 @@ use crate::handle::Handle;
 use crate::session_id::SessionId;
 use crate::turns::Turn;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions, WrongDigest, of_upload};
-use domain::content_range::Chunk;
 
 /// Longest wait of a closing PUT for the request before it: the same PUT, which may still be hashing or recording. A node
 /// that passes one on hears of it before it calls this one stalled.

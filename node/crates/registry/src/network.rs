@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use domain::content_range::Chunk;
 use domain::{Digest, NodeId, RegionName, RepositoryName};
 use futures_util::{Stream, StreamExt, stream};
 use metadata::handle::ChannelClass;
@@ -25,7 +26,6 @@ use crate::handle::Handle;
 use crate::session_id::SessionId;
 use crate::upload::{Body, Closing, Error, Recorded, Sessions};
 use crate::wire::{self, Answer, Opening};
-use domain::content_range::Chunk;
 
 /// Bytes of a message. Larger chunks of a body are split.
 const MESSAGE_BYTES: usize = domain::limits::BULK_MESSAGE_BYTES;

@@ -38,6 +38,13 @@ impl Asked {
         }
     }
 
+    /// The demands to try in turn where `here` is applied. A page that comes after a later state than that needs a proof,
+    /// which brings the state.
+    fn demands(&self, here: Revision) -> [Demand; 2] {
+        let is_behind = self.after.is_some_and(|after| here < after);
+        [if is_behind { Demand::Strict } else { self.demand() }, Demand::Strict]
+    }
+
     /// The same read, but not of an older state than the page before showed.
     #[must_use]
     pub fn after(self, revision: Option<Revision>) -> Self {
@@ -56,14 +63,9 @@ impl Handle {
         self.metadata().view(demand, min_revision).await.map_err(|error| fault::of_read(error, &self.here("")))
     }
 
-    /// The demands to try in turn. A page that comes after a later state than this region has needs a proof, which
-    /// brings that state.
-    fn demands(&self, asked: Asked) -> Result<[Demand; 2], ReadFault> {
-        let is_behind = match asked.after {
-            Some(after) => self.metadata().local()?.revision() < after,
-            None => false,
-        };
-        Ok([if is_behind { Demand::Strict } else { asked.demand() }, Demand::Strict])
+    /// What this region has applied, where the read depends on it.
+    fn here_for(&self, asked: Asked) -> Result<Revision, ReadFault> {
+        Ok(if asked.after.is_some() { self.metadata().local()?.revision() } else { Revision(0) })
     }
 
     /// Looks something up under the proof asked for; what is not found is looked up again under a strict view, so that
@@ -84,7 +86,7 @@ impl Handle {
         F: Fn(&View) -> Result<T, view::Error> + Send + Sync + 'static,
     {
         let find = std::sync::Arc::new(find);
-        for demand in self.demands(asked)? {
+        for demand in asked.demands(self.here_for(asked)?) {
             let view = self.view(demand, asked.min_revision).await?;
             let (as_of, freshness, find) = (AsOf::of(&view), view.freshness(), find.clone());
             let found = if is_short(&view)? { find(&view)? } else { blocking(move || find(&view)).await?? };
@@ -101,7 +103,7 @@ impl Handle {
         T: Finding,
         F: Fn(&View) -> Result<T, view::Error>,
     {
-        for demand in self.demands(asked)? {
+        for demand in asked.demands(self.here_for(asked)?) {
             let view = self.view(demand, asked.min_revision).await?;
             let found = find(&view)?;
             if found.is_positive() || view.freshness() == Freshness::Strict {
@@ -139,5 +141,14 @@ mod tests {
         assert_eq!((asked.min_revision, asked.after), (Some(Revision(5)), Some(Revision(3))));
         assert_eq!(asked.demand(), Demand::Pull);
         assert_eq!(asked.strict().demand(), Demand::Strict);
+    }
+
+    #[test]
+    fn a_page_after_a_later_state_than_is_here_is_proved() {
+        let local = Asked { consistency: Some(Consistency::Local), ..Asked::default() };
+        assert_eq!(local.demands(Revision(0)), [Demand::Local, Demand::Strict]);
+        let after = local.after(Some(Revision(7)));
+        assert_eq!(after.demands(Revision(6)), [Demand::Strict; 2]);
+        assert_eq!(after.demands(Revision(7)), [Demand::Local, Demand::Strict]);
     }
 }

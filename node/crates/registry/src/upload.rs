@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use blobs::handle::{BodyFault, ByteStream, UploadError};
+use domain::content_range::Chunk;
 use domain::{Digest, RegionName, RepositoryName, Revision};
 use metadata::command::Command;
 use metadata::handle::{Demand, Origin};
@@ -19,7 +20,6 @@ use crate::network::Remote;
 use crate::pins;
 use crate::read::Asked;
 use crate::session_id::SessionId;
-use domain::content_range::Chunk;
 
 /// A request's body as a stream.
 pub type Body = ByteStream<BodyError>;

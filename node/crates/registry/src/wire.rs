@@ -1,12 +1,12 @@
 //! Between the room's words and those of `sessions.proto`.
 
 use blobs::handle::SessionKey;
+use domain::content_range::Chunk;
 use domain::{Digest, RegionName, RepositoryName, Revision};
 use proto::sessions::{self as wire, failure::Failure as Kind, session_reply::Reply};
 
 use crate::fault::{ReadFault, Unavailable, WriteFault};
 use crate::upload::{Error, Recorded, WrongDigest};
-use domain::content_range::Chunk;
 
 /// A peer sent what no node of ours sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

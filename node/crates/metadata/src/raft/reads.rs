@@ -56,8 +56,8 @@ impl Member {
 
     /// See [`crate::Handle::hear_quorum`].
     pub(crate) async fn hear_quorum(&self) -> bool {
-        // What the watch said a step ago is not to be taken for an answer.
-        if self.refresh_quorum() {
+        // The watch may be a step behind: it is told only where somebody is going to wait on it.
+        if self.quorum().heard || self.refresh_quorum() {
             return true;
         }
         if self.serves_nothing() || self.has_stopped() {
